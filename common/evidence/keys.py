@@ -170,19 +170,19 @@ class SigningKey:
 class PinnedKeys:
     """Public keys that the verifier trusts, each with its holder's name; never taken from the verified files."""
 
-    named: tuple[tuple[str, PublicKey], ...]
+    entries: tuple[tuple[str, PublicKey], ...]
 
     def __post_init__(self) -> None:
         """One key must not speak for two parties."""
-        ids = [key.keyid for _, key in self.named]
+        ids = [key.keyid for _, key in self.entries]
         if len(set(ids)) != len(ids):
             raise InputError("one public key is pinned twice", remedy="give each key once, under one name")
 
     @classmethod
-    def of(cls, named: Iterable[tuple[str, PublicKey]]) -> PinnedKeys:
-        """Pin `named`, pairs of a name (`site`, `server`, ...) and a key; a name may hold several keys."""
-        return cls(tuple(named))
+    def of(cls, entries: Iterable[tuple[str, PublicKey]]) -> PinnedKeys:
+        """Pin `entries`, pairs of a name (`site`, `server`, ...) and a key; a name may hold several keys."""
+        return cls(tuple(entries))
 
     def find(self, keyid: str) -> tuple[str, PublicKey] | None:
         """Name and key for a fingerprint; None if it is not pinned."""
-        return next(((name, key) for name, key in self.named if key.keyid == keyid), None)
+        return next(((name, key) for name, key in self.entries if key.keyid == keyid), None)

@@ -141,7 +141,7 @@ def _keys(pairs: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHis
     if not histories:
         return named_keys
     # A key that is given by itself counts over its record in a history.
-    always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in named_keys.named)
+    always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in named_keys.entries)
 
     return reduce(KeyHistory.with_all, (KeyHistory(always), *map(_history, histories)))
 

@@ -15,7 +15,7 @@ EVALUATOR = SigningKey.generate()
 
 def test_a_signature_is_added_below_those_that_are_there_and_only_once(evidence: Evidence) -> None:
     signed = countersign(evidence.attestation, EVALUATOR)
-    pinned = PinnedKeys((*evidence.pinned.named, ("evaluator", EVALUATOR.public)))
+    pinned = PinnedKeys((*evidence.pinned.entries, ("evaluator", EVALUATOR.public)))
     envelope = dsse.decode_envelope(signed)
     assert dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {}) == ("evaluator", "server", "site")
     assert countersign(signed, EVALUATOR) == signed

@@ -174,7 +174,7 @@ def test_a_bundle_cannot_bring_its_own_keys(evidence: Evidence) -> None:
 
 def test_an_evaluator_who_signed_is_named(evidence: Evidence) -> None:
     evaluator = SigningKey.generate()
-    pinned = PinnedKeys((*evidence.pinned.named, ("evaluator", evaluator.public)))
+    pinned = PinnedKeys((*evidence.pinned.entries, ("evaluator", evaluator.public)))
     envelope = dsse.add_signature(dsse.decode_envelope(evidence.attestation), evaluator)
     result = examine(dsse.encode_envelope(envelope), pinned, {"site": 1, "server": 1, "evaluator": 1})
     assert outcome(result, "evaluator") is Outcome.HOLDS

@@ -129,15 +129,15 @@ END = "2026-12-01T00:00:00Z"
 
 def test_a_rotated_key_is_good_for_what_it_signed_before() -> None:
     history = KeyHistory().add("site", OLD, START).rotate(OLD, NEW, MIDDLE)
-    assert history.at(START).named == (("site", OLD),)
-    assert history.at("2026-05-31T23:59:59Z").named == (("site", OLD),)
-    assert history.at(MIDDLE).named == history.at(END).named == (("site", NEW),)
-    assert history.at("2025-12-31T23:59:59Z").named == ()
+    assert history.at(START).entries == (("site", OLD),)
+    assert history.at("2026-05-31T23:59:59Z").entries == (("site", OLD),)
+    assert history.at(MIDDLE).entries == history.at(END).entries == (("site", NEW),)
+    assert history.at("2025-12-31T23:59:59Z").entries == ()
 
 
 def test_a_revoked_key_is_trusted_for_nothing_from_then_on_and_keeps_its_first_date() -> None:
     history = KeyHistory().add("site", OLD, START).add("server", NEW, START).revoke(OLD, MIDDLE)
-    assert history.at(END).named == history.unrevoked().named == (("server", NEW),)
+    assert history.at(END).entries == history.unrevoked().entries == (("server", NEW),)
     assert history.revoke(OLD, END) == history
     with pytest.raises(EvidenceError):
         history.rotate(OLD, SigningKey.generate().public, END)

@@ -60,10 +60,10 @@ def to_uint8(values: NDArray[Any], black: float, white: float) -> NDArray[np.uin
         return np.asarray(np.rint(np.clip((values - black) / (white - black), 0.0, 1.0) * 255.0)).astype(np.uint8)
 
 
-def _full_range(shown: Values, counted: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    inside = shown[counted]
+def _full_range(values: Values, is_counted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    inside = values[is_counted]
     black, white = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-    return to_uint8(shown, black, white)
+    return to_uint8(values, black, white)
 
 
 def _padding(values: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_]:
@@ -103,10 +103,10 @@ def _rescale(dataset: Dataset, keyword: str, otherwise: float) -> float:
     return values[0] if values else otherwise
 
 
-def _voi_lut(shown: Values, dataset: Dataset) -> NDArray[np.uint8]:
+def _voi_lut(values: Values, dataset: Dataset) -> NDArray[np.uint8]:
     item = dataset.VOILUTSequence[0]
     # Many tables declare 16 bits and fill 12: white is the greatest entry, not the declared depth.
-    return to_uint8(_look_up(shown, item, dataset), 0.0, float(_entries(item, dataset).max()))
+    return to_uint8(_look_up(values, item, dataset), 0.0, float(_entries(item, dataset).max()))
 
 
 def _look_up(values: NDArray[Any], item: Dataset, dataset: Dataset) -> Values:
@@ -150,16 +150,16 @@ def _window(dataset: Dataset) -> tuple[str, float, float] | None:
     return (name, centre, width) if width >= least else None
 
 
-def _windowed(shown: Values, name: str, centre: float, width: float) -> NDArray[np.uint8]:
+def _windowed(values: Values, name: str, centre: float, width: float) -> NDArray[np.uint8]:
     """PS3.3 C.11.2.1.2.1, C.11.2.1.3.1 and C.11.2.1.3.2."""
     if name == "SIGMOID":
         with np.errstate(over="ignore"):
-            return to_uint8(1.0 / (1.0 + np.exp(-4.0 * (shown - centre) / width)), 0.0, 1.0)
+            return to_uint8(1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width)), 0.0, 1.0)
 
     if name == "LINEAR":
         centre = centre - 0.5
         width = width - 1.0
 
     if width == 0.0:
-        return np.asarray(np.where(shown > centre, 255, 0), dtype=np.uint8)
-    return to_uint8(shown, centre - width / 2.0, centre + width / 2.0)
+        return np.asarray(np.where(values > centre, 255, 0), dtype=np.uint8)
+    return to_uint8(values, centre - width / 2.0, centre + width / 2.0)
