@@ -109,7 +109,7 @@ class HeldVersions:
         with transaction(self.engine) as session:
             if session.get(RetiredRow, digest) is not None:
                 raise RefusedError(
-                    f"weights {digest[:12]} were trained on patients who have been forgotten since: train anew"
+                    f"weights {digest[:12]} were trained on patients who have been forgotten since: train again"
                 )
 
     def retire(self, digests: Collection[str]) -> frozenset[str]:

@@ -51,7 +51,7 @@ class Drafts:
             self._drafts = {key: one for key, one in self._drafts.items() if draft.at - one.at < _LIFETIME}
             held = sum(len(one.form.document) for one in self._drafts.values())
             if len(self._drafts) >= _MOST or held + len(draft.form.document) > _MOST_BYTES:
-                raise RefusedError("too many registrations wait for their confirmation: try again later")
+                raise RefusedError("too many registrations are waiting for confirmation: try again later")
             self._drafts[number] = draft
 
         return number
@@ -65,7 +65,7 @@ class Drafts:
         with self._lock:
             draft = self._drafts.get(number)
         if draft is None or draft.person != person.key or now - draft.at > _LIFETIME:
-            raise RefusedError("this registration was confirmed before, or took too long: look at the queue")
+            raise RefusedError("this registration was already confirmed, or has expired: look at the queue")
         return draft
 
     def drop(self, number: str) -> None:

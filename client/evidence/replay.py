@@ -168,7 +168,7 @@ def bound(unlearning: Unlearning, site: str) -> Replay:
 
     raise InputError(
         f"it covers no unlearning at {site}",
-        remedy="the model was trained anew, or the site or coordinator ran a version without replays",
+        remedy="the model was retrained, or the site or coordinator ran a version without replays",
     )
 
 
@@ -263,7 +263,7 @@ class Replayer:
             if lacking:
                 raise InputError(
                     f"{lacking} of the {len(keys)} studies of the {name} set are not here as they were",
-                    remedy="what was purged after the campaign is read from the hospital's own records by --source; "
+                    remedy="give --source to read purged studies from the hospital's own records; "
                     "what these do not hold any more cannot be replayed",
                 )
 

@@ -44,4 +44,4 @@ def check_extension(received: datetime, due: datetime, new: datetime, now: datet
     if now > months_after(received, 1):
         raise RefusedError("the patient must be told of an extension within one month of the receipt; it is over")
     if new > months_after(received, 1 + FURTHER_MONTHS):
-        raise RefusedError("an answer can be put off by at most two further months")
+        raise RefusedError("the deadline can be extended by at most two further months")

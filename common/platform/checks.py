@@ -139,7 +139,7 @@ def log(size: int, problems: Sequence[str], refused: Mapping[str, str], command:
         yield ok("log", f"{size} leaves hold")
 
     for origin, reason in refused.items():
-        yield Check(f"log of {origin}", "fail", reason, f"{command} show; ask there by telephone before you go on")
+        yield Check(f"log of {origin}", "fail", reason, f"{command} show; ask there by telephone before you continue")
 
 
 def failed(checks: Iterable[Check]) -> bool:

@@ -104,11 +104,11 @@ def _status_of(connection: socket.socket) -> int:
             raise ConnectionResetError("the proxy closed the connection")
         answer += byte
         if not byte or len(answer) > _LONGEST_ANSWER:
-            raise ProxyRefusalError("what answers there is no HTTP proxy")
+            raise ProxyRefusalError("the server there is not an HTTP proxy")
 
     match = _STATUS.match(answer)
     if match is None:
-        raise ProxyRefusalError("what answers there is no HTTP proxy")
+        raise ProxyRefusalError("the server there is not an HTTP proxy")
 
     return int(match[1])
 
@@ -134,11 +134,11 @@ def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
         )
 
     if not url.isascii() or not url.isprintable() or any(letter.isspace() for letter in url):
-        raise ConfigError("a proxy's address with odd characters", where=where, remedy="write them as %XX")
+        raise ConfigError("a proxy's address with special characters", where=where, remedy="write them as %XX")
     patterns = tuple(text.strip().lower() for text in direct if text.strip())
     if not all(map(_is_pattern, patterns)):
         raise ConfigError(
-            "no_proxy holds what is no name, address or network",
+            "no_proxy has an entry that is not a name, address or network",
             where=where,
             remedy='e.g. ["ehr.hospital.example", "10.0.0.0/8"]',
         )

@@ -74,7 +74,7 @@ def _as_text(model: type[Settings], document: tomlkit.TOMLDocument, values: Mapp
 def _parts(key: str) -> list[str]:
     parts = [part.strip() for part in key.split(".")]
     if not all(parts):
-        raise ConfigError(f"{key!r} is no name of a setting", remedy="write it as policy.window_hours")
+        raise ConfigError(f"{key!r} is not the name of a setting", remedy="write it as policy.window_hours")
     return parts
 
 
@@ -93,7 +93,7 @@ def _set(document: Any, parts: Sequence[str], value: Any, where: str) -> None:
             table[part] = tomlkit.table()
         table = table[part]
         if not isinstance(table, AbstractTable | dict):
-            raise ConfigError(f"{part} is no table", where=where, remedy="see docs/reference/configuration.md")
+            raise ConfigError(f"{part} is not a table", where=where, remedy="see docs/reference/configuration.md")
 
     item = _inline(value) if isinstance(value, dict) else tomlkit.item(value)
     try:

@@ -188,7 +188,7 @@ def check_instruction(
         raise RefusedError("an instruction for another federation, site or kind of request")
     start = datetime.fromisoformat(instruction.issued)
     if instruction.end - start > max_lifetime:
-        raise RefusedError(f"an instruction in force for longer than {max_lifetime}")
+        raise RefusedError(f"an instruction that is valid for longer than {max_lifetime}")
     if now < start - skew:
         raise RefusedError(f"an instruction issued {start - now} ahead of this site's clock; check both clocks")
     if now > instruction.end + skew:

@@ -114,7 +114,7 @@ class CoordinatorEvidence:
             attestation.begin(session)
             for item in request.answers:
                 if any(len(digest) != SHA256_BYTES for digest in item.revocations):
-                    raise EvidenceError("a revocation's digest that is none")
+                    raise EvidenceError("a revocation's digest that is malformed")
                 attestation.answer(session, site.name, item.campaign, [digest.hex() for digest in item.revocations])
 
             for data in request.signed:

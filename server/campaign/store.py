@@ -81,7 +81,7 @@ class CampaignStore:
         except IntegrityError:
             open_one = self.open()
             at = f"campaign {open_one.number} ({open_one.state})" if open_one else "another campaign"
-            raise RefusedError(f"{at} is open, and two never touch the same model at once") from None
+            raise RefusedError(f"{at} is open, and only one campaign may change the model at a time") from None
 
     def get(self, number: int) -> CampaignRow:
         """A campaign as it stands.
@@ -218,7 +218,7 @@ class CampaignStore:
         # It becomes a line of a signed statement.
         reason = " ".join(reason.split())
         if not reason:
-            raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
+            raise InputError("no reason", where="--reason", remedy="say why; the reason is recorded")
         row = self.get(number)
         now = self.clock()
         if row.state != CampaignState.REJECTED:

@@ -25,12 +25,12 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
     """Train a model with all hospitals and publish it. Requires a running `fedforget-server up`."""
     from server.campaign.asked import plan_training, waiting_sites  # noqa: PLC0415 - the database, for this command
 
-    with clear_errors("the training goes on; `fedforget-server campaign watch` shows it"):
+    with clear_errors("the training continues; follow it with `fedforget-server campaign watch`"):
         house = _open(folder)
         if waiting := waiting_sites(house):
             sites = ", ".join(waiting)
             typer.echo(
-                f"revocations wait at {sites}: this is a retraining, by which these patients are forgotten", err=True
+                f"revocations wait at {sites}: so this training is a retraining, which forgets these patients", err=True
             )
         number = plan_training(house, "asked for")
         _started(house, number, wait=wait, as_json=as_json)
@@ -41,11 +41,11 @@ def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
     """Start unlearning all pending revocations now, without waiting for the policy."""
     from server.campaign.asked import asked_of, plan_unlearning  # noqa: PLC0415 - the database, for this command
 
-    with clear_errors("the campaign goes on; `fedforget-server campaign watch` shows it"):
+    with clear_errors("the campaign continues; follow it with `fedforget-server campaign watch`"):
         house = _open(folder)
         active = house.registry.active()
         if active is None:
-            raise InputError("there is no model to forget from", remedy="run `fedforget-server train` first")
+            raise InputError("there is no model yet", remedy="run `fedforget-server train` first")
         number = plan_unlearning(house, active.name, asked_of(house), "asked for")
         _started(house, number, wait=wait, as_json=as_json)
 

@@ -46,13 +46,13 @@ def start(
     """Register and begin a qualification. Campaigns take precedence; it continues after them."""
     from server.campaign.qualification.description import ask  # noqa: PLC0415 - Flower, for this command
 
-    with clear_errors("the qualification goes on; `fedforget-server qualify watch` shows it"):
+    with clear_errors("the qualification continues; follow it with `fedforget-server qualify watch`"):
         house, store = _open(folder)
         number = ask(house)
         if wait:
             _follow(house.folder.root, store, number, as_json=as_json)
             return
-        how = f"qualification {number} is asked for; `fedforget-server qualify watch` follows it"
+        how = f"qualification {number} is requested; follow it with `fedforget-server qualify watch`"
         if not is_up(house.folder.root):
             how += f"; no `up` runs here, and it waits for one: {start_command('server', house.folder.root)}"
         show({"number": number, "state": "open"}, how, as_json=as_json)

@@ -85,7 +85,7 @@ def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -
         if not replace_keys:
             raise RefusedError(
                 f"the name {name} is taken, and its hospital has not signed this request: `fedforget-site rotate` "
-                "makes one that it has; if its keys are lost, two persons approve this one by --replace-keys"
+                "makes one that it has; if its keys are lost, two people approve this one with --replace-keys"
             )
     elif replace_keys:
         raise RefusedError(f"{name} has not lost its keys, or is not known here: approve without --replace-keys")

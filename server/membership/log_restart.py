@@ -24,7 +24,7 @@ def restart_log(session: Session, log: EventLog, site: str, reason: str, now: da
     origin = origin_of(site)
     peer = log.peer(session, origin)
     if peer is None:
-        raise RefusedError(f"no log of {site} was co-signed here: there is nothing to begin anew with")
+        raise RefusedError(f"no log of {site} was co-signed here: there is nothing to restart")
     rows = log.tables.peers
     before = peer.checkpoint
     session.execute(update(rows).where(rows.c.origin == origin).values(origin=f"{origin} until {time_text(now)}"))

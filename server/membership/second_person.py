@@ -28,7 +28,7 @@ def seconded(session: Session, site: str, what: str, actor: Actor, now: datetime
         RefusedError: the first person asks again, or nobody can tell the two apart.
     """
     if not actor.name.strip():
-        raise RefusedError("two persons must ask for this: say who you are by --by")
+        raise RefusedError("two people must ask for this: give your name with --by")
     first = _proposal(session, site, what, now)
     if first is not None:
         own = "each of the two runs this from a login of their own, not from a shared account"

@@ -79,7 +79,7 @@ def create_server(
     if database and not database.startswith("postgresql+pg8000://"):
         raise ConfigError("not a PostgreSQL URL", where="--database", remedy=f"e.g. {_EXAMPLE}")
     if not hosts:
-        raise ConfigError("no host", where="--host", remedy="give the name that hospitals dial")
+        raise ConfigError("no host", where="--host", remedy="give the name that hospitals connect to")
     with new_folder(path) as part:
         folder = ServerFolder(part)
         passphrase = new_secret(folder.passphrase)

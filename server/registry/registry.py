@@ -198,7 +198,7 @@ class Registry:
         # It becomes a line of the log.
         reason = " ".join(reason.split())
         if not reason:
-            raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
+            raise InputError("no reason", where="--reason", remedy="say why; the reason is recorded")
 
         with transaction(self.engine) as session:
             self._change(session, name, "withdrawn", reason)

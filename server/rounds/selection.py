@@ -19,7 +19,7 @@ from server.rounds.federation import Federation
 def check_evaluation(federation: Federation, name: str, purpose: str, reply: EvaluateReply) -> None:
     """Raise a `WireError` unless the figures are those that were asked for, and can be."""
     if (reply.selection is not None, reply.audit is not None) != (purpose == "selection", purpose == "audit"):
-        raise WireError(f"other figures than those of the {purpose} that was asked for")
+        raise WireError(f"the figures are not those of the {purpose} that was asked for")
     if reply.selection is not None:
         check_selection(reply.selection, federation.known(name))
     if reply.audit is not None:

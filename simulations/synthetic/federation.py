@@ -40,7 +40,7 @@ def write_federation(
             raise ConfigError(f"{value} is too few", where=name, remedy=f"give {least} or more")
 
     if seed < 0:
-        raise ConfigError("a seed is not negative", where="seed", remedy="give 0 or more")
+        raise ConfigError("a seed cannot be negative", where="seed", remedy="give 0 or more")
     manifest = root / "manifest.csv"
     try:
         root.mkdir(parents=True, exist_ok=True)

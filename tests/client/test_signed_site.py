@@ -152,7 +152,7 @@ def test_the_same_instruction_is_carried_out_once(
         ({"late": timedelta(hours=2)}, "expired 1:0"),
         ({"late": timedelta(minutes=-10)}, "ahead of this site's clock"),
         ({"late": timedelta(minutes=10), "lifetime": timedelta(minutes=4)}, "expired 0:06:0"),
-        ({"lifetime": timedelta(hours=25)}, "in force for longer than 1 day"),
+        ({"lifetime": timedelta(hours=25)}, "valid for longer than 1 day"),
     ],
 )
 def test_an_instruction_that_does_not_fit_is_refused_and_the_refusal_signed(

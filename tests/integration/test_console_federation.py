@@ -167,7 +167,7 @@ def test_letters_are_registered_approved_forgotten_answered_and_proven(
         receipt = register(steward, desk, patients, tmp_path)
         approver.goto(f"{desk}/approvals")
         approver.get_by_role("checkbox", name=f"Choose {receipt}").check()
-        approver.get_by_role("button", name="Approve those that are chosen").click()
+        approver.get_by_role("button", name="Approve the selected receipts").click()
         assert "1 receipt approved" in approver.inner_text("main")
         watch.mark("letter, meaning, receipt, approval")
 

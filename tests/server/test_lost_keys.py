@@ -111,7 +111,7 @@ def test_a_restored_log_is_co_signed_anew_and_the_one_before_stays_on_record(
     desk.approve(keys)
     asked = ("restart-log", "north", "--reason", "backup restored")
     desk.run(*asked)
-    assert "nothing to begin anew with" in desk.run(*asked, by="weber", login="user:1001:weber", code=4)
+    assert "nothing to restart" in desk.run(*asked, by="weber", login="user:1001:weber", code=4)
     log = server_log(lambda: NOW)
     server = make_keys(tmp_path / "server", b"passphrase").signing
     # Any log will do in the place of the hospital's, as long as it is signed by its key.

@@ -55,7 +55,7 @@ def pages(desk: Desk) -> list[Page]:
         desk.saw(visit, "form-opened", visit.field("purpose"), receipt=row.receipt)
         form = Vault(desk.folder.vault, bytes).find(row.receipt)
         if form is None:
-            raise InputError("There is no form in the vault: none came, or it was erased.")
+            raise InputError("There is no form in the vault: none was added, or it was erased.")
         media_type, suffix = media_type_of(form.document)
         return download(form.document, f"form-{row.receipt}.{suffix}", media_type)
 
@@ -65,7 +65,7 @@ def pages(desk: Desk) -> list[Page]:
             raise InputError("Write a comment first.")
         person = visit.person
         visit.console.record(COMMENT, visit.now, (*person.key, person.name), receipt=row.receipt, text=text)
-        return visit.redirect(f"/cases/{row.receipt}", visit.text("Your comment is kept."))
+        return visit.redirect(f"/cases/{row.receipt}", visit.text("Your comment is saved."))
 
     return [
         Page("/cases/{receipt}", of_receipt(show), roles=READERS),

@@ -20,7 +20,7 @@ from common.platform.console.page import Page, Visit
 _Decide = Callable[[Visit, str, str], object]
 """Decides about a receipt, with a reason."""
 _STEWARD = frozenset({STEWARD})
-_STILL_STOPPED = "This receipt is taken back, but another one still stops use of the patient."
+_STILL_STOPPED = "This receipt is taken back, but another one still stops use of the patient's data."
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -31,7 +31,7 @@ def pages(desk: Desk) -> list[Page]:
             receipt = found(desk, visit).receipt
             reason = desk.check_text(visit.field("reason"))
             if needs_reason and not reason:
-                raise InputError("Give a reason; it stays on record.")
+                raise InputError("Give a reason; it is recorded permanently.")
             decide(visit, receipt, reason)
             return visit.redirect(f"/cases/{receipt}", visit.text(said))
 
@@ -63,11 +63,11 @@ def pages(desk: Desk) -> list[Page]:
         row = found(desk, visit)
         reason = desk.check_text(visit.field("reason"))
         if not reason:
-            raise InputError("Give a reason; it stays on record.")
+            raise InputError("Give a reason; it is recorded permanently.")
         patients = _who(desk, visit.field("patient", 200)) if row.patients > 1 else None
         content = check_form(visit.file("form"))
         if not content:
-            raise InputError("Choose the signed form by which they take part again.")
+            raise InputError("Add the signed form in which they agree to take part again.")
         vault = Vault(desk.folder.vault, token_bytes)
         number = token_hex(8)
         is_recorded = False
@@ -92,13 +92,13 @@ def pages(desk: Desk) -> list[Page]:
         path = f"/cases/{{receipt}}/{name}"
         return Page(path, decision(decide, said), roles=_STEWARD, method="POST", is_fresh=is_fresh)
 
-    approving = decision(approve, "Approved. A campaign can take it up.", needs_reason=False)
+    approving = decision(approve, "Approved. The next campaign can include it.", needs_reason=False)
     return [
         Page("/cases/{receipt}/approve", approving, roles=frozenset({APPROVER}), method="POST", is_fresh=True),
         step("hold", hold, "On hold. Use stays stopped; the due date stays."),
         step("release", release, "Released from hold."),
         step("extend", extend, "The due date is later. Tell the patient now."),
-        step("refuse", refuse, "Refused. The patients may be used again.", is_fresh=True),
+        step("refuse", refuse, "Refused. The patients' data may be used again.", is_fresh=True),
         step("keep", keep, "Refused in part. The rest of the request goes its way."),
         Page(
             "/cases/{receipt}/readmit",
@@ -118,10 +118,12 @@ def _who(desk: Desk, patient: str) -> frozenset[str]:
         InputError: none is named, or it is unclear who is meant.
     """
     if not patient:
-        raise InputError("The receipt is of several patients. Give the identifier of the one who takes part again.")
+        raise InputError("The receipt covers several patients. Give the identifier of the one who takes part again.")
     named = desk.ledger.named(patient)
     if named.is_doubtful:
-        raise InputError("The identifier is no patient of this site, but resembles one. Write it as the site does.")
+        raise InputError(
+            "The identifier belongs to no patient of this site, but resembles one. Write it exactly as the site does."
+        )
     return frozenset({desk.ledger.pseudonyms.of(named.identifier)})
 
 

@@ -49,7 +49,7 @@ def pages(desk: Desk) -> list[Page]:
             raise InputError("Say who is meant: one or more of the patients, or none of them.")
         reason = desk.check_text(visit.field("reason"))
         answer(desk.ledger, visit.path_value("number"), meant, PersonDecision(visit.person.actor, reason))
-        return visit.redirect("/doubtful", visit.text("Your answer is kept; use of the others resumes."))
+        return visit.redirect("/doubtful", visit.text("Your answer is recorded; use of the others resumes."))
 
     return [
         Page("/doubtful", show, roles=OFFICE),

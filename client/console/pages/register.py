@@ -28,7 +28,7 @@ _STEWARD = frozenset({STEWARD})
 _MOST_PATIENTS = 5000
 CHECKS = {
     "identity card": "Identity card",
-    "known in person": "Known in person",
+    "known in person": "Known personally",
     "signed letter": "Signed letter",
     "by telephone": "By telephone, with questions",
     "hospital system": "By the hospital's system",
@@ -114,7 +114,7 @@ def pages(desk: Desk) -> list[Page]:
         drafts.drop(said.draft)
         kept = visit.text("Recorded under receipt %(receipt)s. Use has stopped.", receipt=receipt.receipt)
         if receipt.earlier == receipt.patients:
-            kept = visit.text("They had revoked before, under receipt %(receipt)s.", receipt=receipt.receipt)
+            kept = visit.text("They had already revoked, under receipt %(receipt)s.", receipt=receipt.receipt)
 
         return visit.redirect(f"/cases/{receipt.receipt}", kept)
 

@@ -75,9 +75,9 @@ def read_patient_map(path: Path) -> PatientMap:
         elif by_key.setdefault(key, patient) != patient:
             problems.add(
                 ManifestError(
-                    "a FHIR patient who is two patients of the cohort",
+                    "one FHIR patient is mapped to two patients of the cohort",
                     where=table.place(line),
-                    remedy="leave one of the rows",
+                    remedy="remove one of the rows",
                 )
             )
         else:

@@ -139,7 +139,7 @@ class FhirServer:
 
         while following is not None:
             if following in urls_seen or len(urls_seen) >= _MOST_PAGES or idle > _MOST_IDLE:
-                raise WireError(f"{self.base}: pages that lead in a circle, or without end")
+                raise WireError(f"{self.base}: pages that form a loop, or never end")
             urls_seen.add(following)
             answer = self._get(following, absent_is_empty=absent_is_empty)
             if answer is None:
@@ -186,7 +186,7 @@ class FhirServer:
                 raise RefusedError(f"{self.base}: refuses this client ({status}): see its registration there")
             if status and status < 500 and status not in (408, 425, 429):
                 raise WireError(
-                    f"{self.base}: does not understand what is asked ({status}): is it the server's base address?"
+                    f"{self.base}: does not understand the request ({status}): is it the server's base address?"
                 )
 
             reason = str(status) if status else "no answer"

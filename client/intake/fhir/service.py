@@ -98,7 +98,7 @@ def run(folder: SiteFolder) -> None:
     """Serve and pull until SIGTERM.
 
     Raises:
-        InputError: settings, a key or the database; or nobody would have to sign in, or not by TLS.
+        InputError: settings, a key or the database; or anybody could send consents, or not by TLS.
         UnavailableError: the port is taken.
     """
     config = folder.settings().fhir
@@ -180,7 +180,7 @@ def _token(folder: SiteFolder, config: FhirConfig) -> bytes | None:
 
     if path is None:
         if not config.client_ca:
-            raise ConfigError("nobody would have to sign in", where=where, remedy="set token_file, client_ca or both")
+            raise ConfigError("anybody could send consents", where=where, remedy="set token_file, client_ca or both")
         return None
 
     token = read_private(path).strip()
@@ -200,7 +200,7 @@ def _tls(folder: SiteFolder, config: FhirConfig) -> dict[str, Any]:
         if certificate or key or authority:
             raise ConfigError("TLS needs both certificate and key", where=where, remedy="set both")
         if config.host not in _LOOPBACK:
-            raise ConfigError("listens beyond this machine without TLS", where=where, remedy="set certificate and key")
+            raise ConfigError("listens on the network without TLS", where=where, remedy="set certificate and key")
         return {}
 
     read_private(key)

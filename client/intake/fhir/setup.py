@@ -25,7 +25,7 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
     """
     if not folder.pseudonym_secret.exists() and _has_consents(folder):
         raise InputError(
-            "the secret is gone with which patients' ids were sealed",
+            "the secret that encrypted the patients' ids is missing",
             where=str(folder.pseudonym_secret),
             remedy="restore it from its backup",
         )

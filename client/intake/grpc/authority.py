@@ -91,9 +91,7 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
         )
 
     if not (room / "ca.crt").exists():
-        raise InputError(
-            "there is there is no authority yet", where=str(room), remedy="fedforget-site consent-client init"
-        )
+        raise InputError("there is no authority yet", where=str(room), remedy="fedforget-site consent-client init")
     if any(client.name == name and not client.withdrawn for client in clients(folder)):
         raise InputError(
             "this client already has a certificate", where=name, remedy="run fedforget-site consent-client remove first"

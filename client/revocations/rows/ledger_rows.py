@@ -151,7 +151,7 @@ def table_of(row: type[Base]) -> Table:
     """
     table = row.__table__
     if not isinstance(table, Table):
-        raise TypeError(f"{row.__name__} is no table")
+        raise TypeError(f"{row.__name__} is not a table")
     return table
 
 

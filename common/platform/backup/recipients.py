@@ -40,4 +40,4 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
     try:
         return pyrage.x25519.Identity.from_str(secret)
     except pyrage.IdentityError:
-        raise InputError("no private key of age", where=str(path), remedy="give the file of `backup-key`") from None
+        raise InputError("not a private key of age", where=str(path), remedy="give the file of `backup-key`") from None

@@ -146,7 +146,7 @@ def _not_admitted(page: Page, visit: Visit) -> Response | None:
 def _sign_in_again(page: Page, visit: Visit) -> Response:
     """Ask for a fresh sign-in; afterwards the person is at the page from which they came."""
     if page.is_api:
-        raise _Refusal(401, "Sign in once more first.")
+        raise _Refusal(401, "Sign in again first.")
     came_from = urlsplit(visit.request.headers.get("referer", ""))
     back = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
     following = back if visit.request.method == "POST" and is_local(back) else _here(visit.request)
@@ -187,7 +187,7 @@ async def _read(page: Page, visit: Visit) -> None:
         raise _Refusal(400, "The form cannot be read.") from None
 
     if not hmac.compare_digest(token.encode(), visit.csrf.encode()):
-        raise _Refusal(403, "This page is too old.", "Load it again, then send the form once more.")
+        raise _Refusal(403, "This page has expired.", "Load it again, then send the form once more.")
 
 
 def _limited(receive: Receive, most: int) -> Receive:

@@ -86,7 +86,7 @@ def people_pages(people: People) -> list[Page]:
             if account is None:
                 raise InputError("There is no such account.")
             if (accounts.issuer, subject) == visit.person.key:
-                raise RefusedError("nobody changes their own account: ask another one who manages accounts")
+                raise RefusedError("you cannot change your own account: ask another person who manages accounts")
             return handler(visit, accounts, account)
 
         return handle

@@ -42,7 +42,7 @@ def tls_options(config: ConsoleConfig, folder: Path, where: str) -> dict[str, An
     """
     if not config.certificate and not config.key:
         if config.host not in _LOOPBACK:
-            raise ConfigError("listens beyond this machine without TLS", where=where, remedy="set certificate and key")
+            raise ConfigError("listens on the network without TLS", where=where, remedy="set certificate and key")
         return {}
     if not config.certificate or not config.key:
         raise ConfigError("TLS needs both certificate and key", where=where, remedy="set both")

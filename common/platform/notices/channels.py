@@ -158,4 +158,4 @@ def _context(ca: Path | None, where: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca) if ca else None)
     except (OSError, ssl.SSLError):
-        raise ConfigError("an authority is no certificate in PEM", where=where, remedy="check `ca`") from None
+        raise ConfigError("an authority is not a certificate in PEM", where=where, remedy="check `ca`") from None

@@ -201,12 +201,17 @@ def _certificate_problem(name: str, err: ssl.SSLCertVerificationError, host: str
             name,
             "fail",
             f"the certificate does not name {host}",
-            "dial a name that it has, or the coordinator adds this one to `hosts` and runs certificate renew",
+            "use a name in the certificate, or have the coordinator add this one to `hosts` and run certificate renew",
         )
 
     if err.verify_code in {_EXPIRED, _NOT_YET}:
         when = "has expired" if err.verify_code == _EXPIRED else "is not valid yet"
-        return Check(name, "fail", f"the certificate {when}", "is this clock right? else: certificate renew there")
+        return Check(
+            name,
+            "fail",
+            f"the certificate {when}",
+            "check this machine's clock; if it is right, run certificate renew there",
+        )
 
     return Check(
         name,
@@ -222,7 +227,9 @@ def processes(port: int) -> list[Check]:
         answer = httpx.get(f"http://{LOOPBACK}:{port}/health", timeout=_SECONDS, trust_env=False)
         states = {str(name): str(state) for name, state in answer.json()["processes"].items()}
     except (httpx.HTTPError, ValueError, KeyError, AttributeError):
-        return [Check("up", "fail", "runs, and its health does not answer", "is [ports] monitor as when it started?")]
+        return [
+            Check("up", "fail", "runs, but its health does not answer", "has [ports] monitor changed since it started?")
+        ]
 
     return [
         checks.ok(f"process {name}", state)

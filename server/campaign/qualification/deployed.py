@@ -85,7 +85,7 @@ def carry_on(house: CoordinatorContext, federation: Federation, number: int) -> 
 def _work(house: CoordinatorContext, federation: Federation, store: QualificationStore, number: int) -> None:
     request = store.requested(number)
     if lineage_of(house) != request.lineage:
-        _end(house, store, number, "the model was trained anew meanwhile")
+        _end(house, store, number, "the model was retrained meanwhile")
         return
     terms = house.terms
     federation.status()

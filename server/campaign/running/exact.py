@@ -79,11 +79,13 @@ def origin_of(parent: str, registry: Registry, store: CampaignStore, card: Model
 
     then = Terms.model_validate(store.get(campaign).settings).experiment
     if then.wire != terms.experiment.wire:
-        raise NotExactError("weights travelled in another precision at the first training: set experiment.wire as then")
+        raise NotExactError(
+            "weights travelled in another precision at the first training: set experiment.wire as it was then"
+        )
     seed = training_seed(then, how, campaign)
     initial = state_digest(card.build(seed).state_dict())
     if earlier is not None and earlier.initial != initial:
-        raise NotExactError("the first initial weights come out otherwise than before: another version of torch?")
+        raise NotExactError("the initial weights differ from those of the first training: another version of torch?")
 
     return Origin(
         campaign=campaign,

@@ -142,7 +142,7 @@ class CampaignRunner:
         number = row.number
         parent = row.parent
         if parent is None:
-            raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
+            raise ConfigError("there is no model yet", remedy="run `fedforget-server train` first")
         if self._learns_again(row, parent, journal, terms):
             return
         campaign = None

@@ -18,7 +18,7 @@ def pages(desk: Desk) -> list[Page]:
     def plan(visit: Visit) -> Response:
         active = house.registry.active()
         if active is None:
-            raise InputError("There is no model to forget from.")
+            raise InputError("There is no model yet.")
         present = desk.with_present_settings()
         waiting = asked_of(present)
         if not waiting:
@@ -37,7 +37,9 @@ def pages(desk: Desk) -> list[Page]:
         desk.did(visit, "campaign-cancelled", campaign=str(number), reason=reason)
         house.store.end(number, CampaignState.CANCELLED, reason)
         house.store.clean(number)
-        return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is cancelled. Its patients still wait."))
+        return visit.redirect(
+            f"/campaigns/{number}", visit.text("The campaign is cancelled. Its patients wait for the next one.")
+        )
 
     return [
         Page("/campaigns", plan, roles=OPERATORS, method="POST", is_fresh=True),

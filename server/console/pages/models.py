@@ -115,7 +115,7 @@ def pages(desk: Desk) -> list[Page]:
         desk.did(visit, "version-withdrawn", version=name, reason=reason)
         house.registry.withdraw(name, reason)
         return visit.redirect(
-            f"/models/{name}", visit.text("Withdrawn. Hospitals delete their copies at their next call.")
+            f"/models/{name}", visit.text("Withdrawn. Hospitals delete their copies the next time they connect.")
         )
 
     return [

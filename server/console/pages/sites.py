@@ -83,7 +83,7 @@ def pages(desk: Desk) -> list[Page]:
             else:
                 approve(session, name, int(number), reason, visit.now)
 
-        return visit.redirect(f"/sites/{name}", visit.text("Done. It is on record."))
+        return visit.redirect(f"/sites/{name}", visit.text("Done. It is recorded."))
 
     return [
         Page("/sites", everyone, roles=EVERYBODY),

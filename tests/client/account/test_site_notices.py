@@ -83,7 +83,7 @@ def test_the_digest_counts_what_needs_somebody_and_the_escalation_what_is_nearly
         "Answers due within %(days)s days": ("soon",),
         "To be approved by a second person": ("approve",),
         "Doubtful: somebody must say who is meant": ("doubt",),
-        "A campaign has failed; it is tried again": ("failed",),
+        "A campaign has failed and will be tried again": ("failed",),
         "On hold": ("held",),
     }
     assert counts(escalation) == {"Overdue answers": ("late",), "Answers due within %(days)s days": ("soon",)}

@@ -112,7 +112,7 @@ def test_nothing_starts_from_weights_that_remember_the_forgotten_whoever_sends_t
         lambda: site.unlearn(state, UNLEARNING, campaign=3),
         lambda: site.adopt(state, adoption(card, 1, campaign=3)),
     ):
-        with pytest.raises(RefusedError, match="forgotten since: train anew"):
+        with pytest.raises(RefusedError, match="forgotten since: train again"):
             ask()
 
     assert {p.name for p in (site.folder / "models").iterdir()} == before

@@ -308,7 +308,7 @@ def test_a_passkey_is_added_and_signs_in_without_a_password(served: Served, brow
     added = devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
     served.sign_in(page)
     page.goto(f"{served.address}/account")
-    page.get_by_role("button", name="Add a passkey of this device").click()
+    page.get_by_role("button", name="Add a passkey on this device").click()
     page.get_by_text("You have 1 passkey.").wait_for(timeout=20_000)
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("button", name="Sign in with a passkey").click()

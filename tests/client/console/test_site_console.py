@@ -76,7 +76,7 @@ def test_an_approval_asks_for_a_fresh_sign_in(site: SiteWorld) -> None:
     approver = site.signed_in("weber", "approver")
     site.clock.move(minutes=6)
     approver.get(f"/cases/{receipt}")
-    assert "Sign in once more" in approver.post(f"/cases/{receipt}/approve")
+    assert "Sign in again" in approver.post(f"/cases/{receipt}/approve")
     assert "Waits for approval" in approver.get(f"/cases/{receipt}")
 
 
@@ -102,7 +102,9 @@ def test_an_unsure_answer_stops_everybody_and_waits_among_the_doubtful(site: Sit
     page = steward.post(f"/doubtful/{number}", purpose="decide")
     assert "MRN-1002" in page
     meant = re.findall(r'name="meant" value="(\d+)"', page)[0]
-    assert "Your answer is kept" in steward.post(f"/doubtful/{number}/answer", meant=meant, reason="same birth date")
+    assert "Your answer is recorded" in steward.post(
+        f"/doubtful/{number}/answer", meant=meant, reason="same birth date"
+    )
     assert "Nothing is in doubt" in steward.get("/doubtful")
 
 
@@ -222,7 +224,7 @@ def test_one_patient_of_a_list_takes_part_again_and_the_others_stay_stopped(site
         return steward.post(path, status=400, reason="signed again", patient=patient, files=form)
 
     assert 'name="patient"' in steward.get(f"/cases/{receipt}")
-    assert "of several patients" in refused("")
+    assert "covers several patients" in refused("")
     assert "resembles one" in refused("MRN 1005")
     assert "no revocation under this receipt" in refused("MRN-1001")
     assert "no revocation under this receipt" in refused("stranger")
@@ -307,7 +309,7 @@ def test_it_invites_changes_and_disables_but_never_its_own_account(site: SiteWor
     token = re.findall(r'shown-once">([^<]+)<', it.post("/people/invite", role=["steward", "approver"]))[0]
     assert site.accounts.invitation(token, site.clock()) is not None
     it.get("/people")
-    assert "their own account" in it.post(f"/people/{own}/roles", status=409, role="steward")
+    assert "your own account" in it.post(f"/people/{own}/roles", status=409, role="steward")
     steward = site.signed_in("lee")
     it.get("/people")
     it.post(f"/people/{lee}/roles", role="auditor")

@@ -80,8 +80,8 @@ def test_what_looks_like_a_number_is_text_where_the_setting_is_text(file: Path, 
         ("ports.moniter", "1", "ports.moniter"),
         ("nothing.there", "1", "nothing"),
         ("name.first", "1", "name"),
-        ("", "1", "is no name"),
-        ("ports..monitor", "1", "is no name"),
+        ("", "1", "is not the name"),
+        ("ports..monitor", "1", "is not the name"),
     ],
 )
 def test_what_is_not_valid_changes_nothing(file: Path, key: str, value: str, named: str) -> None:

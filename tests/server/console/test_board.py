@@ -92,7 +92,7 @@ def test_deciding_asks_for_a_fresh_sign_in(board: BoardWorld) -> None:
     browser = board.signed_in("lee", OPERATOR)
     board.clock.move(minutes=6)
     browser.get(f"/campaigns/{number}")
-    assert "Sign in once more" in browser.post(f"/campaigns/{number}/cancel", reason="x")
+    assert "Sign in again" in browser.post(f"/campaigns/{number}/cancel", reason="x")
     assert board.house.store.get(number).state == "planned"
 
 
@@ -112,7 +112,7 @@ def test_a_suspended_hospital_is_readmitted_and_an_excluded_one_is_not(board: Bo
 def test_a_campaign_cannot_be_planned_without_a_model_or_somebody_who_waits(board: BoardWorld) -> None:
     browser = board.signed_in("lee", OPERATOR)
     browser.get("/campaigns")
-    assert "There is no model to forget from." in browser.post("/campaigns", status=400)
+    assert "There is no model yet." in browser.post("/campaigns", status=400)
 
 
 @pytest.mark.parametrize("path", ["/sites/nobody", "/campaigns/99", "/campaigns/x", "/models/v9999", "/campaigns/-1"])

@@ -91,7 +91,7 @@ def test_an_operator_plans_a_training_after_a_fresh_sign_in_and_an_auditor_does_
     board.house.store.end(1, CampaignState.CANCELLED, "test")
     board.clock.move(minutes=6)
     operator.get("/training")
-    assert "Sign in once more" in operator.post("/training")
+    assert "Sign in again" in operator.post("/training")
     assert board.house.store.open() is None
 
 

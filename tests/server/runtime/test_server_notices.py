@@ -72,7 +72,7 @@ def test_the_digest_names_hospitals_and_campaigns_that_need_somebody(house: Serv
         "Hospitals with answers due within %(days)s days": ("south",),
         "Campaigns that wait": ("1",),
         "Attestations that lack a signature": ("1",),
-        "Hospitals not heard of": ("west",),
+        "Hospitals without recent contact": ("west",),
         "Suspended hospitals": ("west",),
     }
     assert [line.items for line in escalation.lines] == [("north",), ("south",)]
@@ -81,7 +81,7 @@ def test_the_digest_names_hospitals_and_campaigns_that_need_somebody(house: Serv
 def test_notices_are_sent_tried_and_examined(servers: Servers, house: ServerFolder) -> None:
     with open_notices(house.root) as notifier:
         assert {one.outcome for one in notifier.send_now(NOW)} == {"sent"}
-    assert b"Hospitals not heard of: 1" in servers.everything()
+    assert b"Hospitals without recent contact: 1" in servers.everything()
     result = CliRunner().invoke(app, ["notify", "send", "--dry-run", "--dir", str(house.root)])
     assert result.exit_code == 0, result.output
     assert "Campaigns that wait: 1" in result.output

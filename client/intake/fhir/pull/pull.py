@@ -161,7 +161,7 @@ class _Reading:
             pages += 1
 
         if problems:
-            raise WireError(f"{self._server.base}: says of its own answer that it is not whole; see its log")
+            raise WireError(f"{self._server.base}: says that its answer is incomplete; see its log")
         return pages
 
     def _look_at_clock(self, date: datetime | None) -> None:

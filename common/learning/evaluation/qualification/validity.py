@@ -33,7 +33,7 @@ def lapsed(
     if now.configuration != rehearsed.configuration:
         reasons.append("the settings are not those that were rehearsed")
     if now.lineage != rehearsed.lineage:
-        reasons.append("the model was trained anew since the rehearsals")
+        reasons.append("the model was retrained after the rehearsals")
     if now.aggregation != rehearsed.aggregation:
         reasons.append(f"aggregation {now.aggregation} was not rehearsed, {rehearsed.aggregation} was")
     # Hospitals may leave; one that joined was never rehearsed.

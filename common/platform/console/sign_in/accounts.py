@@ -119,7 +119,7 @@ class Accounts:
 
         with transaction(self._engine) as session:
             if session.get(InvitationRow, invitation.digest) is None:
-                raise RefusedError("the invitation was used meanwhile")
+                raise RefusedError("the invitation has been used in the meantime")
             # Deleted in the transaction that makes the account: a token counts once, also for two browsers at once.
             session.execute(delete(InvitationRow).where(InvitationRow.digest == invitation.digest))
             row = session.get(AccountRow, invitation.subject) if invitation.subject else None

@@ -119,7 +119,7 @@ class OpenId:
             raise RefusedError("this sign-in has ended or was used before: begin again")
         # The cookie ties the answer to the browser that asked: a link with somebody else's answer signs nobody in.
         if not secrets.compare_digest(pending.browser, browser):
-            raise RefusedError("this sign-in was begun in another browser: begin again")
+            raise RefusedError("this sign-in was started in another browser: begin again")
         if answer.get("iss", self.config.issuer) != self.config.issuer:
             raise RefusedError("the answer is from another identity provider")
         if "error" in answer or not answer.get("code"):
@@ -174,7 +174,7 @@ class OpenId:
             claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
             rules.validate(claims)
         except (JoseError, ValueError):
-            raise RefusedError("the ID token does not hold: its signature, issuer, audience, time or nonce") from None
+            raise RefusedError("the ID token is invalid: its signature, issuer, audience, time or nonce") from None
 
         # OpenID Connect Core, 3.1.3.7: with several audiences, `azp` must name this client.
         audience = claims["aud"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LIFETIME = timedelta(minutes=15)
 _MOST = 200
-_SPENT = "This token is unknown, was used before, or is too old."
+_SPENT = "This token is unknown, has been used, or has expired."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Setups:
         with self._lock:
             self._pending = {key: one for key, one in self._pending.items() if visit.now - one.at < _LIFETIME}
             if len(self._pending) >= _MOST:
-                raise RefusedError("too many accounts are being made at this moment: try again later")
+                raise RefusedError("too many accounts are being created at this moment: try again later")
             self._pending[visit.cookie] = setup
 
         return self._ask_code(visit, setup)

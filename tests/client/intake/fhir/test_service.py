@@ -91,7 +91,7 @@ def test_the_process_is_one_of_up_only_where_it_is_enabled(site: SiteFolder) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ('token_file = ""', "nobody would have to sign in"),
+        ('token_file = ""', "anybody could send consents"),
         ('host = "0.0.0.0"', "without TLS"),
         ('client_ca = "ca.pem"', "both certificate and key"),
         ('token_file = "short"', "too short"),

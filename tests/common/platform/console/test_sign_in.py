@@ -32,7 +32,7 @@ def test_the_first_account_is_made_with_a_one_time_token_and_opens_the_console(
     assert [event.kind for event in events] == ["account-made", "signed-in"]
     browser = world.browser()
     browser.get("/sign-in/setup")
-    assert "used before" in browser.post(
+    assert "has been used" in browser.post(
         "/sign-in/setup", status=400, token=token, name="Eve", password=PASSWORD, repeated=PASSWORD
     )
 

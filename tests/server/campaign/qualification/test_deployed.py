@@ -119,7 +119,7 @@ def test_a_coordinator_that_is_killed_goes_on_and_one_whose_model_was_trained_an
     there.house.registry.publish(anew, there.world.card, parent=None, campaign=None, provenance=FACTS)
     there.carry_on(number)
 
-    assert there.store.standing(number).stopped == "the model was trained anew meanwhile"
+    assert there.store.standing(number).stopped == "the model was retrained meanwhile"
     assert not list((there.house.folder.qualifications / "1").glob("*.safetensors"))
 
 

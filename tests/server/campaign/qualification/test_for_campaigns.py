@@ -114,7 +114,7 @@ def test_a_campaign_like_its_rehearsals_rests_on_them_with_grounds_that_hold() -
         (asked(result(qualified=False)), 1, (), "failed: Q3: there is too little memory"),
         (asked(result()), 2, ("north", "south"), "2 hospitals forget at once"),
         (asked(result()), 6, (), "6 patients at once were not rehearsed"),
-        (asked(result(), THEN.model_copy(update={"lineage": "v0009"})), 1, (), "trained anew"),
+        (asked(result(), THEN.model_copy(update={"lineage": "v0009"})), 1, (), "was retrained"),
         (asked(result(), THEN.model_copy(update={"configuration": "d"})), 1, (), "the settings"),
         (asked(result(), THEN.model_copy(update={"train_patients": 300})), 1, (), "20% of the patients"),
         (asked(result(), THEN.model_copy(update={"at": NOW + timedelta(days=400)})), 1, (), "older than"),

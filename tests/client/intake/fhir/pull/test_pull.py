@@ -260,7 +260,7 @@ def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, serve
 
 
 @pytest.mark.parametrize(
-    ("link", "message"), [("https://elsewhere.example/fhir/Consent", "another server"), ("same", "circle")]
+    ("link", "message"), [("https://elsewhere.example/fhir/Consent", "another server"), ("same", "loop")]
 )
 def test_pages_that_lead_astray_are_not_followed(
     ehr: Any, server: FhirServer, intake: Intake, link: str, message: str

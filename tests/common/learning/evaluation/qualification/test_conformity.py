@@ -103,7 +103,7 @@ def test_a_qualification_holds_for_what_was_rehearsed() -> None:
     ("update", "patients", "reason"),
     [
         ({"configuration": "b"}, 1, "settings"),
-        ({"lineage": "v2"}, 1, "trained anew"),
+        ({"lineage": "v2"}, 1, "was retrained"),
         ({"aggregation": "relay"}, 1, "aggregation relay"),
         ({"sites": ("a", "b", "c")}, 1, "c did not take part"),
         ({"labels": (0, 1, 2)}, 1, "class 2"),
