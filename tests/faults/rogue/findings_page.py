@@ -14,12 +14,12 @@ from rogue.findings import ALL
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "attacks.md"
-_HEAD = """# Attacks that are played
+_HEAD = """# Attacks that the tests play
 
-An attacker with the keys of one enrolled hospital found these ways in. Each is now a test: those in
+These are attacks by somebody who has the keys of one enrolled hospital. Each is a test. The tests in
 [`test_rogue.py`](../../tests/faults/test_rogue.py) run whole campaigns in one process, those in
-[`test_real_faults.py`](../../tests/integration/test_real_faults.py) run real processes (`make soak`), the others run
-one part. "Named" is the site that the coordinator's record names.
+[`test_real_faults.py`](../../tests/integration/test_real_faults.py) run real processes (`make soak`), and the others
+run one part. The column "named" says which site the coordinator's record names.
 
 Made by `python tests/faults/rogue/findings_page.py --write docs/reference/attacks.md`.
 
