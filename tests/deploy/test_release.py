@@ -103,11 +103,13 @@ def test_a_key_is_created_encrypted(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_script_builds_what_the_verifier_of_the_release_accepts(tmp_path: Path) -> None:
     (tmp_path / "passphrase").write_text("a good one")
-    options = ["--passphrase-file", tmp_path / "passphrase"]
-    subprocess.run([sys.executable, BUILD, "--new-key", tmp_path / "release.pem", *options], check=True)
+    options = ["--passphrase-file", str(tmp_path / "passphrase")]
+    build = [sys.executable, str(BUILD)]
+    key = str(tmp_path / "release.pem")
+    subprocess.run([*build, "--new-key", key, *options], check=True)
     folder = tmp_path / "release"
-    subprocess.run([sys.executable, BUILD, folder, "--key", tmp_path / "release.pem", *options], check=True)
+    subprocess.run([*build, str(folder), "--key", key, *options], check=True)
     names = {path.suffix for path in folder.iterdir()}
     assert names == {".whl", ".gz", ".pyz", ".json"}
-    verifier = [sys.executable, "-I", folder / "verify.pyz", "--release", folder]
+    verifier = [sys.executable, "-I", str(folder / "verify.pyz"), "--release", str(folder)]
     subprocess.run([*verifier, "--key", f"release={tmp_path / 'release.pub'}"], check=True)
