@@ -24,6 +24,8 @@ ASK_EVERY = timedelta(hours=1)
 """Unless a version has arrived or gone: others may have deleted their copies meanwhile."""
 _MOST_CALLS = 100
 """In a row, to a coordinator that always has more."""
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.PERMISSION_DENIED})
+"""Other calls fail alike: the announcer says so, and connects again."""
 _log = logging.getLogger("fedforget.coordination")
 
 
@@ -65,9 +67,11 @@ class RecipientLists:
             self._ask(stub, [digest for digest, _ in holdings])
             self._told = ""
         except grpc.RpcError as err:
-            if not isinstance(err, grpc.Call) or err.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            if not isinstance(err, grpc.Call) or err.code() in _GONE:
                 raise
-            self._tell("the coordinator does not tell who received which model version: its version is too old")
+            old = err.code() is grpc.StatusCode.UNIMPLEMENTED
+            why = "its version is too old" if old else f"it answered {err.code().name}"
+            self._tell(f"the coordinator does not tell who received which model version: {why}")
         except WireError as err:
             self._tell(f"the coordinator's list of recipients is refused: {err}")
         self._asked = now

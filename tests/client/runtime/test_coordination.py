@@ -295,6 +295,34 @@ def test_the_site_learns_who_received_a_version_and_who_deleted_it(
     assert listed.at == NOW + ASK_EVERY
 
 
+def test_a_coordinator_that_knows_no_recipients_is_told_of_once_and_stops_nothing(
+    federation: Federation,
+    announcer_of: Callable[..., Announcer],
+    site_database: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(federation.versions.__class__, "recipients_for", fails)
+    with transaction(site_database) as session:
+        session.add(HoldingRow(digest=OLD, name="v1", received=NOW))
+    times = [NOW]
+    announcer = announcer_of()
+    announcer.recipients = RecipientLists(site_database, lambda: times[-1])
+
+    for number in range(3):
+        announcer.step(100.0 * number)
+        times.append(times[-1] + ASK_EVERY)
+
+    told = [record.message for record in caplog.records if "who received which model version" in record.message]
+    assert told == ["the coordinator does not tell who received which model version: it answered INTERNAL"]
+    assert federation.row().seen == NOW
+    with reading(site_database) as session:
+        assert heard_of(session) == {}
+
+
 def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(
     federation: Federation, announcer_of: Callable[..., Announcer]
 ) -> None:
