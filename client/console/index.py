@@ -85,12 +85,15 @@ class Index:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._newest = 0
+        self._counts: dict[State, int] | None = None
         self._rows = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._rows.row_factory = sqlite3.Row
         self._rows.execute(f"create table receipts ({', '.join(_FIELDS)}, primary key (receipt))")
-        for column in ("due", "received", "number"):
-            self._rows.execute(f"create index ix_{column} on receipts ({column})")
-        self._rows.execute("create index ix_state on receipts (state, due)")
+        # Lists leave out look-alikes. The index of a column gives their order: rows before a page are not read.
+        for column in COLUMNS:
+            self._rows.execute(f"create index ix_{column} on receipts (is_alike, {column}, number)")
+        # Open receipts are few.
+        self._rows.execute("create index ix_work on receipts (is_alike, is_open, due, number)")
         self._rows.execute("create index ix_open on receipts (is_open, is_asked, due)")
 
     def newest(self) -> int:
@@ -130,6 +133,7 @@ class Index:
         self._rows.execute("begin")
         self._rows.executemany(f"insert or replace into receipts values ({marks})", values)  # noqa: S608 - marks
         self._rows.execute("commit")
+        self._counts = None
 
     def listed(self, wanted: Wanted, sort: str, *, is_descending: bool, start: int, most: int) -> tuple[list[Row], int]:
         """Some of the receipts in an order, and the number of all that match."""
@@ -149,8 +153,10 @@ class Index:
         self.refresh()
         query = "select state, count(*) from receipts where is_alike = 0 group by state"
         with self._lock:
-            rows = self._rows.execute(query).fetchall()
-        return {State(state): count for state, count in rows}
+            # Each page asks, for its menu.
+            if self._counts is None:
+                self._counts = {State(state): count for state, count in self._rows.execute(query)}
+            return dict(self._counts)
 
     def due_within(self, now: datetime, days: Sequence[int]) -> list[int]:
         """How many open receipts have an answer due within so many days; 0 days: overdue."""
@@ -184,6 +190,8 @@ def _where(wanted: Wanted) -> tuple[str, list[object]]:
     if wanted.states:
         parts.append(f"state in ({', '.join('?' for _ in wanted.states)})")
         values += sorted(map(str, wanted.states))
+        if wanted.states <= OPEN:
+            parts.append("is_open = 1")
     for name, value in (("kind", wanted.kind), ("source", wanted.source)):
         if value:
             parts.append(f"{name} = ?")

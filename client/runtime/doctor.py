@@ -82,7 +82,8 @@ def examine(folder: SiteFolder, now: datetime, *, opens_keys: bool = True) -> li
         remedy = "see the rows above; if they are fine, ask whether the coordinator's `up` is running"
         rows.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
 
-    rows += [*_database(folder, now), *_data(folder)]
+    # The console has the ledger open: to reconcile it again would keep everybody from writing for seconds.
+    rows += [*_database(folder, now), *_data(folder, is_reconciled=not opens_keys)]
 
     return [*rows, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 
@@ -264,7 +265,7 @@ def _log_there(site: SiteLog) -> Iterator[Check]:
         yield checks.ok("log at the coordinator", "co-signed")
 
 
-def _data(folder: SiteFolder) -> Iterator[Check]:
+def _data(folder: SiteFolder, *, is_reconciled: bool) -> Iterator[Check]:
     try:
         site = read_site(folder.root)
     except FedForgetError:
@@ -280,7 +281,7 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
             yield Check("data", "warn", detail, "mount the image archive again, or run fedforget-site data import")
 
     try:
-        with open_ledger(folder) as ledger:
+        with open_ledger(folder, checked=is_reconciled) as ledger:
             number = ledger.waiting().number
     except FedForgetError as err:
         remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained until this is fixed"

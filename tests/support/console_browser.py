@@ -31,6 +31,7 @@ class Served:
     address: str
     process: subprocess.Popen[bytes]
     secret: str
+    name: str = "Ada Lee"
     used: int = 0
 
     def code(self) -> str:
@@ -44,7 +45,7 @@ class Served:
     def sign_in(self, page: Page) -> None:
         """Sign in by the form."""
         page.goto(f"{self.address}/sign-in")
-        page.fill("#name", "Ada Lee")
+        page.fill("#name", self.name)
         page.fill("#password", PASSWORD)
         page.fill("#code", self.code())
         page.click("main button:not(.second)")
@@ -103,6 +104,21 @@ def findings(page: Page) -> list[dict[str, Any]]:
     assert result["passes"]
 
     return [{"rule": one["id"], "nodes": [node["html"] for node in one["nodes"]]} for one in result["violations"]]
+
+
+def speak(page: Page, address: str, language: str) -> None:
+    """Choose the language of the pages, in the form that each page has."""
+    page.goto(f"{address}/account")
+    page.select_option("#language", language)
+    page.locator(".preferences button").click()
+    page.locator(f"html[lang={language}]").wait_for()
+
+
+def until_checked(page: Page, path: str) -> None:
+    """Wait until *Health* shows its checks, which run beside the pages."""
+    if path == "/health":
+        page.locator("main table").wait_for(timeout=120_000)
+        page.locator("main .badge.wait", has_text="Checking").wait_for(state="hidden", timeout=120_000)
 
 
 def too_wide(page: Page) -> int | None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyotp
 import pytest
 from argon2 import PasswordHasher
-from console_world import ORIGIN, Browser, Clock, World
+from console_browser import PASSWORD, Served, chromium, start
+from console_world import ORIGIN, Clock, World
+from console_world import Browser as PlainBrowser
+from playwright.sync_api import Browser
 from sqlalchemy import update
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.console.service import open_console
+from client.console.service import issuer_of, open_console
 from client.membership.setup import SiteRequest, create_site
 from client.revocations.ledger import Ledger
 from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
 from common.platform.console.sign_in.account_tables import AccountRow
+from common.platform.console.sign_in.accounts import open_accounts
 from common.platform.sql import transaction
 
 PATIENTS = {f"MRN-100{n}": "train" if n < 8 else "test" for n in range(10)}
@@ -33,7 +40,7 @@ class SiteWorld(World):
     folder: SiteFolder = field(kw_only=True)
     ledger: Ledger = field(kw_only=True)
 
-    def register(self, browser: Browser, *patients: str, **fields: str) -> str:
+    def register(self, browser: PlainBrowser, *patients: str, **fields: str) -> str:
         """Register a revocation by the pages and return its receipt."""
         page = self.look(browser, *patients, **fields)
         assert "Confirm: stop use" in page
@@ -44,14 +51,14 @@ class SiteWorld(World):
         with transaction(self.accounts._engine) as session:
             session.execute(update(AccountRow).values(name=name))
 
-    def look(self, browser: Browser, *patients: str, **fields: str) -> str:
+    def look(self, browser: PlainBrowser, *patients: str, **fields: str) -> str:
         """Fill in the form; returns the page that says what it will mean."""
         browser.get("/register")
         day = self.clock().date().isoformat()
         usual = {"kind": "withdrawal", "scope": "all", "requester": "patient", "identity_check": "signed letter"}
         return browser.post("/register", patients="\n".join(patients), received=day, **{**usual, **fields})
 
-    def confirm(self, browser: Browser, **fields: str) -> str:
+    def confirm(self, browser: PlainBrowser, **fields: str) -> str:
         """Confirm, and return the receipt."""
         number = browser.page.split('name="draft" value="')[1].split('"')[0]
         answer = browser.send("/register/confirm", draft=number, **fields)
@@ -80,3 +87,47 @@ def site(folder: SiteFolder) -> Iterator[SiteWorld]:
         assert console.accounts is not None
         with open_ledger(folder, clock) as ledger:
             yield SiteWorld(console, clock, console.accounts, folder=folder, ledger=ledger)
+
+
+@pytest.fixture
+def served(folder: SiteFolder) -> Iterator[Served]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["settings", "set", "console.port", str(port), "console.fresh_minutes", "30", "--dir", str(folder.root)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["settings", "unset", "console.public_url", "--dir", str(folder.root)]).exit_code == 0
+    )
+    secret = account(folder, "Ada Lee", ["steward", "approver", "auditor", "it"])
+    served = Served(folder.root, f"http://127.0.0.1:{port}", start("client.console", folder.root, port), secret)
+    try:
+        yield served
+    finally:
+        served.process.terminate()
+        served.process.wait(60)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def approver(served: Served) -> Served:
+    """A second person of the same console, who only approves."""
+    secret = account(SiteFolder(served.root), "Ben Ott", ["approver"])
+    return Served(served.root, served.address, served.process, secret, "Ben Ott")
+
+
+def account(folder: SiteFolder, name: str, roles: list[str]) -> str:
+    """Make an account; returns the secret of its codes."""
+    secret = pyotp.random_base32()
+    with open_accounts(folder.console, issuer_of(folder), PasswordHasher(time_cost=1, memory_cost=64)) as accounts:
+        now = datetime.fromtimestamp(0, UTC)
+        invitation = accounts.invitation(accounts.invite(roles, now), now)
+        assert invitation is not None
+        accounts.create(invitation, name, PASSWORD, secret, now)
+
+    return secret

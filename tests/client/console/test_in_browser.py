@@ -8,27 +8,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pyotp
 import pytest
-from argon2 import PasswordHasher
-from console_browser import CHROMIUM, PASSWORD, Served, chromium, draw, findings, start, too_wide, watched
+from console_browser import CHROMIUM, Served, draw, findings, speak, start, too_wide, until_checked, watched
 from npm_provider import CLIENT, SECRET, has_npm, npm_provider
 from playwright.sync_api import Browser, Page
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.console.service import issuer_of
 from client.settings import SiteFolder
 from common.files import write_private
-from common.platform.console.sign_in.accounts import open_accounts
+from common.platform.console.settings import LANGUAGES
 
 PAGES: tuple[str, ...] = ("/", "/register", "/queue?state=all", "/approvals", "/doubtful", "/opt-outs")
 PAGES += ("/find", "/data", "/code")
@@ -41,39 +35,6 @@ addEventListener('change', step, true);
 NASTY = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>{{7*7}}'
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: apt-get install chromium")
-
-
-@pytest.fixture
-def served(folder: SiteFolder) -> Iterator[Served]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["settings", "set", "console.port", str(port), "console.fresh_minutes", "30", "--dir", str(folder.root)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert (
-        CliRunner().invoke(app, ["settings", "unset", "console.public_url", "--dir", str(folder.root)]).exit_code == 0
-    )
-    secret = pyotp.random_base32()
-
-    with open_accounts(folder.console, issuer_of(folder), PasswordHasher(time_cost=1, memory_cost=64)) as accounts:
-        now = datetime.fromtimestamp(0, UTC)
-        token = accounts.invite(["steward", "approver", "auditor", "it"], now)
-        invitation = accounts.invitation(token, now)
-        assert invitation is not None
-        accounts.create(invitation, "Ada Lee", PASSWORD, secret, now)
-
-    served = Served(folder.root, f"http://127.0.0.1:{port}", start("client.console", folder.root, port), secret)
-    try:
-        yield served
-    finally:
-        served.process.terminate()
-        served.process.wait(60)
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def registered(page: Page, served: Served, patient: str = "MRN-1001") -> str:
@@ -121,16 +82,19 @@ def test_every_page_is_accessible_in_both_themes_and_keeps_its_policy(
         wrong[path] = findings(page)
     served.sign_in(page)
     receipt = registered(page, served)
-    page.goto(f"{served.address}/register")
-    page.fill("#patients", "MRN-01002\nunknown-7")
-    page.get_by_role("button", name="See what it will mean").click()
-    wrong["meaning"] = findings(page)
 
-    for path in PAGES:
-        page.goto(served.address + path.replace("{receipt}", receipt))
-        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        wrong[path] = findings(page)
-        assert seen.messages == [], path
+    # Colours are the same in every language.
+    for language in LANGUAGES if theme == "light" else ("en",):
+        speak(page, served.address, language)
+        page.goto(f"{served.address}/register")
+        page.fill("#patients", "MRN-01002\nunknown-7")
+        page.locator("main form button").click()
+        wrong[f"meaning {language}"] = findings(page)
+        for path in PAGES:
+            page.goto(served.address + path.replace("{receipt}", receipt))
+            page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+            wrong[f"{path} {language}"] = findings(page)
+            assert seen.messages == [], path
 
     assert {path: some for path, some in wrong.items() if some} == {}
 
@@ -143,9 +107,11 @@ def test_every_page_fits_a_narrow_screen_and_a_zoomed_one(served: Served, browse
     served.sign_in(page)
     receipt = registered(page, served)
     wrong = {}
-    for path in PAGES:
-        page.goto(served.address + path.replace("{receipt}", receipt))
-        wrong[path] = too_wide(page)
+    for language in LANGUAGES:
+        speak(page, served.address, language)
+        for path in PAGES:
+            page.goto(served.address + path.replace("{receipt}", receipt))
+            wrong[f"{path} {language}"] = too_wide(page)
     assert not any(wrong.values()), wrong
 
 
@@ -255,6 +221,7 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
     for path in PAGES:
         page.goto(served.address + path.replace("{receipt}", receipt))
         page.wait_for_load_state("networkidle")
+        until_checked(page, path)
         assert "<code>" not in page.inner_text("body"), path
         assert page.inner_text("header").split()[:2] == ["FedForget", "north"], path
         name = names.get(path, path.partition("?")[0].strip("/").replace("/", "-"))

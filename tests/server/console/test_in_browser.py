@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from console_browser import CHROMIUM, Served, chromium, draw, findings, start, too_wide, watched
+from console_browser import CHROMIUM, Served, chromium, draw, findings, speak, start, too_wide, until_checked, watched
 from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
+from common.learning.model.checkpoint import ModelCard
+from common.platform.console.settings import LANGUAGES
+from server.campaign.qualification.description import store_of
 from server.cli import app
 
 from .conftest import BoardWorld
+from .test_qualification_page import PLAN, published, result
+from .test_training_page import write
 
 PAGES = (
     "/",
@@ -23,6 +28,10 @@ PAGES = (
     "/campaigns",
     "/campaigns/1",
     "/models",
+    "/training",
+    "/training/1",
+    "/qualification",
+    "/qualification/1",
     "/attestations",
     "/policy",
     "/log",
@@ -41,8 +50,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(board: BoardWorld) -> Iterator[Served]:
-    """The process of a coordinator with two hospitals, a planned campaign and an operator."""
+def served(board: BoardWorld, card: ModelCard) -> Iterator[Served]:
+    """The process of a coordinator with two hospitals, a training that runs, a qualification, and an operator."""
     root = board.house.folder.root
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,6 +61,10 @@ def served(board: BoardWorld) -> Iterator[Served]:
     board.house.store.plan(
         "training", board.house.terms.model_dump(mode="json"), parent=None, due=None, reason="asked for"
     )
+    write(board, 1)
+    published(board, card)
+    store = store_of(board.house)
+    store.journal(store.request(PLAN, "v0001")).put("result", result(qualified=True))
     board.clock.move(minutes=-2)  # the code of the moment at which an account is made does not count again
     board.account("Ada Lee", ["operator"])
     secret = board.secrets["Ada Lee"]
@@ -76,18 +89,22 @@ def test_every_page_of_the_coordinator_is_accessible_and_keeps_its_policy(
     page = seen.page
     served.sign_in(page)
     wrong = {}
-    for path in PAGES:
-        answer = page.goto(served.address + path)
-        assert answer is not None
-        assert answer.ok, path
-        assert "<code>" not in page.inner_text("body"), path
-        assert page.inner_text("header").split()[:2] == ["FedForget", "coordinator"], path
-        if theme == "light":
-            name = path.strip("/").replace("/", "-") or "overview"
-            draw(page, pictures / f"coordinator-{name}.png")
-        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        wrong[path] = findings(page)
-        assert seen.messages == [], path
+    # Colours are the same in every language.
+    for language in LANGUAGES if theme == "light" else ("en",):
+        speak(page, served.address, language)
+        for path in PAGES:
+            answer = page.goto(served.address + path)
+            assert answer is not None
+            assert answer.ok, path
+            assert "<code>" not in page.inner_text("body"), path
+            assert page.inner_text("header").split()[:2] == ["FedForget", "coordinator"], path
+            if theme == "light" and language == "en":
+                until_checked(page, path)
+                name = path.strip("/").replace("/", "-") or "overview"
+                draw(page, pictures / f"coordinator-{name}.png")
+            page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+            wrong[f"{path} {language}"] = findings(page)
+            assert seen.messages == [], path
 
     assert {path: some for path, some in wrong.items() if some} == {}
 
@@ -100,7 +117,9 @@ def test_every_page_of_the_coordinator_fits_a_narrow_screen_and_a_zoomed_one(
     page = browser.new_context(viewport={"width": width, "height": 400}).new_page()
     served.sign_in(page)
     wrong = {}
-    for path in PAGES:
-        page.goto(served.address + path)
-        wrong[path] = too_wide(page)
+    for language in LANGUAGES:
+        speak(page, served.address, language)
+        for path in PAGES:
+            page.goto(served.address + path)
+            wrong[f"{path} {language}"] = too_wide(page)
     assert not any(wrong.values()), wrong
