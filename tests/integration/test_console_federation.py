@@ -222,10 +222,13 @@ def downloaded(page: Page, link: str, to: Path) -> Path:
 
 
 def check_letter(letter: Path, receipt: str) -> None:
-    """The letter, as its reader sees it."""
+    """The letter, as its reader sees it: by which of the two ways the model has forgotten, and how to check it."""
     done = subprocess.run(["pdftotext", letter, "-"], capture_output=True, text=True, check=True)
-    assert receipt in done.stdout
-    assert "forgotten" in done.stdout or "forgot" in done.stdout, done.stdout
+    words = " ".join(done.stdout.split())
+    assert receipt in words
+    ways = ("the model was trained again from the beginning", "the model was changed to forget")
+    assert any(way in words for way in ways), words
+    assert "how the model was made to forget has the number 2" in words
 
 
 def check_evidence(page: Page, folder: Path) -> None:
