@@ -64,7 +64,10 @@ def served(board: BoardWorld, card: ModelCard) -> Iterator[Served]:
     write(board, 1)
     published(board, card)
     store = store_of(board.house)
-    store.journal(store.request(PLAN, "v0001")).put("result", result(qualified=True))
+    found = result(qualified=True)
+    journal = store.journal(store.request(PLAN, "v0001"))
+    journal.put("register", found.registered)
+    journal.put("result", found)
     board.clock.move(minutes=-2)  # the code of the moment at which an account is made does not count again
     board.account("Ada Lee", ["operator"])
     secret = board.secrets["Ada Lee"]
