@@ -25,7 +25,7 @@ console: setup ## a local federation with consoles and demo accounts, in runs/co
 	deploy/local-federation start runs/console --console
 	$(BIN)/python deploy/console-demo accounts runs/console
 
-lint: setup ## ruff, mypy --strict, import contract
+lint: setup ## ruff, mypy --strict over code and tests, import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -17,6 +17,8 @@ from client.membership.setup import SiteRequest, create_site
 from common.platform.keys.certificates import certificate_fingerprint, read_certificate
 
 if TYPE_CHECKING:
+    from common.learning.model.card import ModelCard
+    from common.learning.records import Cohort
     from server.settings import ServerFolder
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +118,7 @@ def joined(site_of: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def site_of(
-    tmp_path: Path, enrol: Callable[[Path, str], Path], cohort_of: Callable, card: object
+    tmp_path: Path, enrol: Callable[[Path, str], Path], cohort_of: Callable[..., Cohort], card: ModelCard
 ) -> Callable[[str], Path]:
     """A hospital that has joined and registered its patients."""
     from client.cohort.site_files import write_site

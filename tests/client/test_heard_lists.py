@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -94,7 +95,7 @@ def test_marks_of_a_format_make_no_doubt(folder: Path, name: str, content: bytes
     assert "000003" not in trained_on(Site(folder))
 
 
-def command(folder: Path, *arguments: str) -> list[dict[str, object]]:
+def command(folder: Path, *arguments: str) -> Any:
     done = CliRunner().invoke(app, [*arguments, "--dir", str(folder), "--json"])
     assert done.exit_code == 0, done.output
     found: list[dict[str, object]] = json.loads(done.stdout)

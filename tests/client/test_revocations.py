@@ -57,7 +57,7 @@ def test_an_unlearned_patient_stays_out_for_ever_and_is_not_pending_again(site: 
     first, second, third = sorted(site.patients(Subset.TRAIN))[:3]
     site.revoke([first])
     with open_ledger(SiteFolder(site.folder)) as ledger:
-        assert close(ledger, map(ledger.pseudonyms.of, [first, second]), State.UNLEARNED) == 1
+        assert close(ledger, [ledger.pseudonyms.of(first), ledger.pseudonyms.of(second)], State.UNLEARNED) == 1
     site.revoke([first, second])
     site.revoke([second, third])
     assert states_of(site) == {first: "unlearned", second: "pending", third: "pending"}
@@ -126,7 +126,7 @@ def test_when_all_have_revoked_nobody_is_trained_on(site: Site, card: ModelCard)
 
 
 def test_training_repeats_bit_for_bit(site: Site, card: ModelCard) -> None:
-    digests = []
+    digests: list[str] = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(digests))
         model, _ = site.train(card.build().state_dict(), TRAINING.model_copy(update={"seed": seed}))

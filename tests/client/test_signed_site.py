@@ -291,7 +291,7 @@ def fields(model: type[BaseModel]) -> set[str]:
     return found
 
 
-REQUESTS = {
+REQUESTS: dict[str, tuple[type[BaseModel], str]] = {
     # Compared with names that are here; a base's is refused by `client.cohort.holdings` unless it is a digest.
     "note": (WeightsNote, "base weights precision line encoders"),
     STATUS: (StatusRequest, ""),

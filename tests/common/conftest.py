@@ -46,7 +46,7 @@ class ToyStudies(StudyTensors):
     """Studies of the toy, each of a patient of its own."""
 
     def __init__(self, studies: list[Study]) -> None:
-        self.studies = tuple(studies)  # type: ignore[assignment]  # numbers in place of files
+        self.studies = tuple(studies)  # type: ignore[arg-type]  # numbers in place of files
         self._withdrawn = None
         self._image_features = None
         self._pixels = [np.full((1, 1), 255 * x, dtype=np.uint8) for x, _, _ in studies]

@@ -52,7 +52,8 @@ def fitted(members: ff.Patients) -> Toy:
     for _ in range(150):
         optimizer.zero_grad()
         logits = model(batch.images, batch.tokens, batch.mask).logits
-        torch.nn.functional.cross_entropy(logits.reshape(-1, CLASSES), batch.labels.repeat(3)).backward()
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, CLASSES), batch.labels.repeat(3))
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return model

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def test_nobody_reaches_more_than_the_fleet_routes(
         FleetHttpClient(gateway, interceptors=interceptors, verify=trust) as fleet,
         httpx.Client(base_url=gateway, verify=trust) as web,
     ):
-        attempts = {
+        attempts: dict[str, Callable[[], object]] = {
             "list nodes": lambda: api.ListNodes(control.ListNodesRequest()),
             "list runs": lambda: api.ListRuns(control.ListRunsRequest()),
             "start a run": lambda: api.StartRun(control.StartRunRequest(fab=Fab(content=bundle.content))),

@@ -82,7 +82,7 @@ class CampaignRunner(LocalGrid):
         for reply in super().pull_messages(message_ids):
             delivered = self.deliver(reply.metadata.src_node_id, reply)
             if not delivered:
-                self._done[reply.metadata.reply_to_message_id] = reply
+                self._replies[reply.metadata.reply_to_message_id] = reply
             found += delivered
 
         return found

@@ -197,7 +197,9 @@ def test_the_exported_folder_classifies_an_image_and_a_report_without_fedforget(
 
 @pytest.mark.parametrize("encoder", ["small_cnn", "resnet7"])
 @pytest.mark.parametrize("norm", ["group", "batch"])
-def test_the_logits_are_those_of_our_model(picture: Path, encoder: str, norm: str) -> None:
+def test_the_logits_are_those_of_our_model(
+    picture: Path, encoder: Literal["small_cnn", "resnet7"], norm: Literal["group", "batch"]
+) -> None:
     card = card_of(encoder, norm)
     if encoder == "resnet7":
         card = card.model_copy(update={"data": card.data.model_copy(update={"image_size": 128})})

@@ -18,6 +18,7 @@ from client.settings import BoundsConfig
 from common.learning.model.checkpoint import check_state, state_digest
 from common.learning.records import Subset
 from common.learning.unlearning import methods
+from common.settings import parse
 from server.campaign.campaign import run_campaign
 from server.rounds.exchanges.connecting import connect
 from server.rounds.journal import MemoryJournal
@@ -56,8 +57,8 @@ def test_its_case_worked_by_hand_holds(printed: ModuleType) -> None:
 
 def test_its_preset_selects_it_and_the_site_file_allows_it() -> None:
     preset, site_file = blocks("toml")
-    assert settings.parse(settings.SimulationConfig, tomllib.loads(preset), "page").experiment.unlearn.method == NAME
-    assert NAME in settings.parse(BoundsConfig, tomllib.loads(site_file)["bounds"], "page").methods
+    assert parse(settings.SimulationConfig, tomllib.loads(preset), "page").experiment.unlearn.method == NAME
+    assert NAME in parse(BoundsConfig, tomllib.loads(site_file)["bounds"], "page").methods
     assert f'"{NAME}": {NAME},' in blocks("python")[1]
 
 
@@ -68,7 +69,7 @@ def test_its_method_runs_in_a_federation_of_made_up_hospitals(
     from client.app import app
     from simulations.run.prepare import prepare
 
-    monkeypatch.setitem(methods.METHODS, NAME, getattr(printed, NAME))  # type: ignore[arg-type]  # a dict in truth
+    monkeypatch.setitem(methods.METHODS, NAME, getattr(printed, NAME))
     (tmp_path / "preset.toml").write_text(blocks("toml")[0], encoding="utf-8")
     config = load_settings(
         str(tmp_path / "preset.toml"),

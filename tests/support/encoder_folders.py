@@ -121,8 +121,8 @@ def write_tokenizer(folder: Path) -> None:
 def _save(folder: Path, name: str, settings: Callable[[], dict[str, Any]], *, seed: int) -> None:
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = getattr(transformers, f"{name}Config")(**settings())

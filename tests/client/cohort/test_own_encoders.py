@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from click.testing import Result
 from encoder_folders import SIDE, save_image, save_text
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from client.cohort.imports.own_encoders import options_for
 from client.cohort.site_files import SITE_FILE, read_site

@@ -57,7 +57,8 @@ def keys(tmp_path: Path) -> tuple[Path, str]:
 def made(hospital: Path, target: Path, recipient: str) -> dict[str, Any]:
     code, out, err = run("backup", target, "--recipient", recipient, "--dir", hospital, "--json")
     assert (code, err) == (0, ""), out
-    return json.loads(out)
+    summary: dict[str, Any] = json.loads(out)
+    return summary
 
 
 def test_a_lost_machine_is_restored_and_a_revocation_after_the_backup_holds_by_the_tombstones(

@@ -206,8 +206,8 @@ def test_the_exported_record_has_every_revocation_and_nobodys_name(site: SiteFol
     with open_ledger(site) as ledger:
         pseudonyms = [s.pseudonym for s in ledger.standing()]
     assert not any(pseudonym in tree.read_text() for pseudonym in pseudonyms)
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with table.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
     assert [(row["receipt"], row["identity_check"]) for row in rows] == [(receipt, '\'=HYPERLINK("x")')] * 2
     assert [len(row["steps"]) for row in json.loads(tree.read_text())] == [2, 2]
     assert "exists already" in run(site, "revocations", "export", str(table), code=2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyotp
 import pytest
@@ -55,7 +56,12 @@ class SiteWorld(World):
         """Fill in the form; returns the page that says what it will mean."""
         browser.get("/register")
         day = self.clock().date().isoformat()
-        usual = {"kind": "withdrawal", "scope": "all", "requester": "patient", "identity_check": "signed letter"}
+        usual: dict[str, Any] = {
+            "kind": "withdrawal",
+            "scope": "all",
+            "requester": "patient",
+            "identity_check": "signed letter",
+        }
         return browser.post("/register", patients="\n".join(patients), received=day, **{**usual, **fields})
 
     def confirm(self, browser: PlainBrowser, **fields: str) -> str:

@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 import zlib
+from typing import Any
 
 import pytest
 from console_world import Answer
@@ -148,10 +149,12 @@ def test_a_text_that_names_a_patient_is_refused(site: SiteWorld, field: str) -> 
     receipt = site.register(steward, "MRN-1003")
     steward.get(f"/cases/{receipt}")
     path = "comments" if field == "comment" else "hold"
-    page = steward.post(f"/cases/{receipt}/{path}", status=400, **{field: "wrong form of MRN-1005."})
+    naming: dict[str, Any] = {field: "wrong form of MRN-1005."}
+    page = steward.post(f"/cases/{receipt}/{path}", status=400, **naming)
     assert "names a patient" in page
     steward.get(f"/cases/{receipt}")
-    steward.post(f"/cases/{receipt}/{path}", **{field: "wrong form <b>of</b> 2026"})
+    naming_nobody: dict[str, Any] = {field: "wrong form <b>of</b> 2026"}
+    steward.post(f"/cases/{receipt}/{path}", **naming_nobody)
     page = steward.get(f"/cases/{receipt}")
     assert "wrong form &lt;b&gt;of&lt;/b&gt; 2026" in page
 
@@ -189,7 +192,13 @@ def test_the_scanned_letter_is_kept_in_the_vault_and_opened_with_a_purpose(site:
     steward = site.signed_in("lee", "steward")
     steward.get("/register")
     day = site.clock().date().isoformat()
-    fields = {"patients": "MRN-1005", "received": day, "kind": "erasure", "scope": "images", "requester": "guardian"}
+    fields: dict[str, Any] = {
+        "patients": "MRN-1005",
+        "received": day,
+        "kind": "erasure",
+        "scope": "images",
+        "requester": "guardian",
+    }
     fields |= {"identity_check": "identity card"}
     bad = {"form": ("a.pdf", b"<html><script>alert(1)</script>")}
     assert "must be a PDF" in steward.post("/register", status=400, files=bad, **fields)

@@ -221,6 +221,7 @@ def test_a_statement_commits_to_the_form_that_came_and_erasing_forgets_the_form(
     assert documents[0] == committed
     assert documents[1] != committed
     kept = vault.opened("aaaaaaaa")
+    assert kept is not None
     check_commitment(form, kept.salt, documents[0])
     assert run("log", "erase", "aaaaaaaa", *place)[0] == 0
     assert vault.find("aaaaaaaa") is None

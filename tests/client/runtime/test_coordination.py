@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -75,7 +76,7 @@ class Federation:
         self.certify()
         self.versions = Registry(root / "models", self.engine, lambda: NOW).deliveries
         self.port = 0
-        self.server = None
+        self.server: grpc.Server | None = None
         self.start()
         self.site.settings_file.write_text(
             f'name = "north"\ngateway = "localhost:1"\ncoordination = "127.0.0.1:{self.port}"\n'

@@ -18,6 +18,7 @@ import uvicorn
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.supercore.constant import TaskType
+from flwr.supercore.corestate.in_memory_corestate import InMemoryCoreState
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
@@ -278,6 +279,7 @@ def test_an_app_that_hangs_is_killed_when_its_instruction_expires_and_the_supern
 
         _until(lambda: not os.path.exists(f"/proc/{facts['pid']}"))
         # The SuperNode gives a silent ClientApp a minute.
+        assert isinstance(supernode.state, InMemoryCoreState)
         for record in supernode.state.task_token_store.values():
             record.active_until = datetime.now(UTC)
         error = supernode.reply(asked)

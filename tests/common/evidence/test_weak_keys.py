@@ -1,4 +1,5 @@
 import base64
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,7 +36,8 @@ SECOND_ENCODINGS = [
 def test_a_key_by_which_anybody_could_sign_is_refused_however_it_is_read(point: str) -> None:
     der = PREFIX + bytes.fromhex(point)
     pem = b"-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(der) + b"\n-----END PUBLIC KEY-----\n"
-    for read in (lambda: PublicKey(der), lambda: PublicKey.from_pem(pem)):
+    readings: tuple[Callable[[], object], ...] = (lambda: PublicKey(der), lambda: PublicKey.from_pem(pem))
+    for read in readings:
         with pytest.raises(InputError, match="Ed25519 key of small order or in a second encoding"):
             read()
 

@@ -31,7 +31,7 @@ def test_a_learning_rate_must_be_above_zero(lr: float) -> None:
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        TrainConfig().rounds = 3  # type: ignore[misc]  # the point of the test
+        TrainConfig().rounds = 3  # the point of the test
 
 
 def test_an_assignment_reaches_a_nested_setting_and_leaves_its_neighbours() -> None:

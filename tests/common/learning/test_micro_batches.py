@@ -77,7 +77,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole_batch(
     model.zero_grad()
     for rows in np.array_split(np.arange(len(batch)), 3):
         part = studies.batch(rows.astype(np.int64), CPU)
-        (loss_of(part.labels)([forward(model, part)]) * len(rows) / len(batch)).backward()
+        torch.autograd.backward(loss_of(part.labels)([forward(model, part)]) * len(rows) / len(batch))
 
     assert differ(gradient(model), whole) > 100 * ROUNDING
 
@@ -100,7 +100,7 @@ def test_dropout_drops_the_same_in_both_forwards_of_a_piece(model: ImageTextMode
         parts = [forward(model, studies.batch(np.arange(a, min(a + 3, 8)), CPU)) for a in (0, 3, 6)]
         assert torch.equal(after, torch.get_rng_state())
         one = Outputs(torch.cat([p.embeddings for p in parts], dim=1), torch.cat([p.logits for p in parts], dim=1))
-        loss_of(batch.labels)([one]).backward()
+        torch.autograd.backward(loss_of(batch.labels)([one]))
         assert differ(pieces, gradient(model)) < ROUNDING
 
 
@@ -114,7 +114,9 @@ def too_small(model: ImageTextModel, most: int, where: str) -> None:
     if where == "forward":
         model.register_forward_pre_hook(refuse)
     else:
-        model.image_encoder.project.register_full_backward_pre_hook(refuse)
+        project = model.image_encoder.project
+        assert isinstance(project, torch.nn.Module)
+        project.register_full_backward_pre_hook(refuse)
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
@@ -136,12 +137,12 @@ def test_any_text_comes_back_as_it_was_given(text: str, tmp_path_factory: pytest
 
 
 @pytest.fixture
-def run(coordinator: ServerFolder) -> Callable[..., object]:
+def run(coordinator: ServerFolder) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(app, ["settings", *words, "--dir", str(coordinator.root)])
 
 
 def test_the_commands_show_set_and_say_when_a_restart_is_needed(
-    run: Callable[..., object], coordinator: ServerFolder
+    run: Callable[..., Result], coordinator: ServerFolder
 ) -> None:
     done = run("set", "policy.window_hours", "2.5", "experiment.device", "cpu")
     assert done.exit_code == 0, done.output
@@ -158,7 +159,7 @@ def test_the_commands_show_set_and_say_when_a_restart_is_needed(
         assert len(refused.stderr.strip().splitlines()) == 1 or "Usage" in refused.stderr
 
 
-def test_a_password_is_never_shown(run: Callable[..., object]) -> None:
+def test_a_password_is_never_shown(run: Callable[..., Result]) -> None:
     url = "postgresql+pg8000://fed:hush@db/fed"
     assert "hush" not in run("set", "database", url).output
     shown = run("show", "database").output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
@@ -10,14 +12,14 @@ from hypothesis import strategies as st
 
 from common.errors import WireError
 from common.protocol.array_bytes import to_array
-from common.protocol.array_groups import LARGE, MOST, group, ungroup
+from common.protocol.array_groups import LARGE, MOST, Member, group, ungroup
 
 KINDS = st.sampled_from(["float32", "int64", "uint8", "bool"])
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 
 
-def contents(record: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...], str, bytes]]:
-    return {name: (a.dtype, tuple(a.shape), a.stype, a.data) for name, a in record.items()}
+def contents(record: Mapping[str, Array | Member]) -> dict[str, tuple[str, tuple[int, ...], str, bytes]]:
+    return {name: (a.dtype, tuple(a.shape), a.stype, bytes(a.data)) for name, a in record.items()}
 
 
 @given(st.dictionaries(st.text(max_size=20), st.tuples(KINDS, SHAPES), max_size=12))

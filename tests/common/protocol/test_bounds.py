@@ -5,10 +5,11 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
-from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MaxLen
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
@@ -56,8 +57,8 @@ def plain(metadata: Any) -> Iterator[Any]:
             yield item
 
 
-def limited(metadata: list[Any], *kinds: type) -> bool:
-    names = {MaxLen: "max_length", Le: "le", Lt: "lt", Ge: "ge", Gt: "gt"}
+def limited(metadata: list[Any], *kinds: type[BaseMetadata]) -> bool:
+    names: dict[type[BaseMetadata], str] = {MaxLen: "max_length", Le: "le", Lt: "lt", Ge: "ge", Gt: "gt"}
     return any(
         isinstance(item, kind) or getattr(item, names[kind], None) is not None for item in metadata for kind in kinds
     )
@@ -185,7 +186,7 @@ def test_a_reply_that_is_far_too_large_in_any_place_is_refused_in_one_short_line
         assert unpack(pack(reply), type(reply)) == reply
 
     for path, large in places(reply.model_dump(mode="json", by_alias=True)):
-        changed = with_body(pack(reply), lambda body, path=path, large=large: put(body, path, large))
+        changed = with_body(pack(reply), partial(put, path=path, new=large))
         with pytest.raises(WireError) as refused:
             unpack(changed, type(reply))
         assert len(str(refused.value)) < 300, path

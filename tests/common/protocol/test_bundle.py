@@ -71,7 +71,9 @@ def test_flower_refuses_a_bundle_whose_bytes_are_not_those_of_its_digest() -> No
         state.store_fab(Fab(good.digest, other.content, {}))
     state.store_fab(Fab("", other.content, {}))
     assert state.get_fab(good.digest) is None
-    assert state.get_fab(other.digest).content == other.content
+    stored = state.get_fab(other.digest)
+    assert stored is not None
+    assert stored.content == other.content
 
 
 def test_two_packings_of_the_same_files_are_equal() -> None:

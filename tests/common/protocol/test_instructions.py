@@ -112,10 +112,10 @@ def test_any_other_text_in_place_of_an_envelope_is_refused(text: str) -> None:
 
 @given(st.sampled_from(["type", "json"]), st.text(max_size=30))
 def test_any_other_body_is_refused(field: str, text: str) -> None:
-    body = {**dict(REQUEST["body"]), field: text}
-    if body != dict(REQUEST["body"]):
+    body = ConfigRecord({**REQUEST.config_records["body"], field: text})
+    if body != REQUEST["body"]:
         with pytest.raises(EvidenceError, match="not the ones that were signed"):
-            check(RecordDict({**REQUEST, "body": ConfigRecord(body)}))
+            check(RecordDict({**REQUEST, "body": body}))
 
 
 @given(st.sampled_from(["a", "b"]), places, bits)
@@ -173,7 +173,7 @@ def test_nothing_can_be_added_to_a_message_or_moved_in_it(change: Change) -> Non
 
 
 def test_the_order_of_names_does_not_matter() -> None:
-    turned = RecordDict({"arrays": ArrayRecord(dict(reversed(REQUEST.array_records["arrays"].items())))})
+    turned = RecordDict({"arrays": ArrayRecord(dict(reversed([*REQUEST.array_records["arrays"].items()])))})
     assert check(RecordDict({**turned, "signature": REQUEST["signature"], "body": REQUEST["body"]})) == INSTRUCTION
 
 
@@ -181,8 +181,9 @@ def test_the_order_of_names_does_not_matter() -> None:
     ("field", "value"), [("federation", "0" * 64), ("site", "south"), ("kind", "train"), ("kind", "train.unlearn")]
 )
 def test_an_instruction_for_somebody_or_something_else_is_refused(field: str, value: str) -> None:
+    change: dict[str, Any] = {field: value}
     with pytest.raises(RefusedError, match="another federation, site or kind"):
-        check(REQUEST, **{field: value})
+        check(REQUEST, **change)
 
 
 @pytest.mark.parametrize(

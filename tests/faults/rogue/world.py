@@ -118,7 +118,7 @@ class WorldGrid(RogueGrid):
         for message in messages:
             ids += super().push_messages([message])
             if self._silent:
-                self._done.pop(ids[-1])
+                self._replies.pop(ids[-1])
 
         return ids
 

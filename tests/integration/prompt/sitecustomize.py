@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import SupportsIndex
 
 PAUSE = 3
 """Seconds between two looks of `flwr.supernode.start_client_internal`."""
@@ -14,7 +15,7 @@ PAUSE = 3
 if any(word.endswith("flower-supernode") for word in sys.orig_argv):
     sleep = time.sleep
 
-    def shorter(seconds: float) -> None:
+    def shorter(seconds: float | SupportsIndex, /) -> None:
         """Sleep a tenth as long where that is the pause."""
         sleep(PAUSE / 10 if seconds == PAUSE else seconds)
 

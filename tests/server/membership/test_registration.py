@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -111,14 +111,15 @@ def test_a_number_that_is_none_is_not_even_signed(count: int) -> None:
 
 def test_what_another_key_or_site_says_or_what_is_older_is_refused(session: Session) -> None:
     say(session, 100, 5)
-    for refuse in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: say(session, 100, 6, key=SigningKey.generate()),
         lambda: say(session, 100, 6, site="south"),
         lambda: say(session, 100, 4),
         lambda: say(session, 101, 5),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(EvidenceError):
-            refuse()
+            attempt()
 
     assert say(session, 100, 5) == "approved"
     assert len(history(session, "north")) == 1

@@ -16,9 +16,10 @@ from common.protocol.messages import TRAIN, TrainReply, TrainRequest
 from common.protocol.wire import pack, unpack, weights_of
 from server.campaign.campaign import collect
 from server.rounds import training
-from server.rounds.aggregation import shares
+from server.rounds.aggregation import State, shares
 from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.meter import Meter
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.training import average_round, train
 from server.rounds.unlearning.at_sites import at_sites
@@ -28,7 +29,9 @@ from simulations.run.local_grid import LocalGrid
 CONFIG = TrainConfig(rounds=2, local_epochs=1, batch=4, patience=5)
 
 
-def _aggregate(federation, parent, collected, config, folder):  # type: ignore[no-untyped-def]
+def _aggregate(
+    federation: Federation, parent: State, collected: Collected, config: ExperimentConfig, folder: Path
+) -> State:
     return at_sites(Task(federation, parent, collected, config, MemoryJournal(), folder, Meter()))
 
 

@@ -1,5 +1,6 @@
 import socket
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_superlink_that_is_away_is_unavailable_for_every_call(ca: bytes) -> No
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     control = Control(f"127.0.0.1:{port}", ca)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "start": lambda: control.start(bundle_of("1"), {}, None),
         "status": lambda: control.status(1),
         "stop": lambda: control.stop(1),

@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,7 +170,7 @@ def test_what_flowers_own_client_sends_is_let_through_on_every_route(
     interceptors = [NodeAuthHttpInterceptor(NODE, NODE.public_key())]
 
     with FleetHttpClient(f"https://127.0.0.1:{gateway[1]}", interceptors=interceptors, verify=trust(pki)) as fleet:
-        calls = [
+        calls: list[Callable[[], object]] = [
             lambda: fleet.ActivateNode(ActivateNodeRequest(public_key=PUBLIC, heartbeat_interval=30)),
             lambda: fleet.PullMessages(PullMessagesRequest(**node)),
             lambda: fleet.PushObject(PushObjectRequest(**node, object_id="0" * 64, object_content=bytes(2**19))),

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from client.cohort.site import Site
 from client.cohort.site_files import SITE_FILE, read_site

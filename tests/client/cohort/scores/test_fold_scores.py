@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from client.cohort.scores.fold_scores import FoldScores
 from client.cohort.site import Site
@@ -39,7 +41,7 @@ def site(site_folder: Path, request: pytest.FixtureRequest) -> Site:
     return site
 
 
-def weights(card: ModelCard) -> dict[str, object]:
+def weights(card: ModelCard) -> Mapping[str, Tensor]:
     return joined({model.key: card.build(model.number).state_dict() for model in MODELS.models})
 
 

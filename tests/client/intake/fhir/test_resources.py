@@ -95,5 +95,5 @@ def test_a_sealed_identifier_opens_with_the_sites_secret_and_for_its_own_pseudon
     ],
 )
 def test_everything_is_read_once_a_night(last: str, now: str, due: bool) -> None:
-    moments = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (last, now)]
-    assert is_night_due(*moments, hour=2) is due
+    before, moment = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (last, now))
+    assert is_night_due(before, moment, hour=2) is due

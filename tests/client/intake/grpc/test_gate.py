@@ -93,6 +93,7 @@ def test_fifty_refused_calls_beside_an_open_watch_do_not_end_it(served: Any) -> 
         receipt = stub.RevokeConsent(messages.RevokeConsentRequest(patient="p-2", source_id="b"), timeout=5)
         assert receipt.created
         assert any(change.receipt == receipt.revocation.receipt for change in (next(watch) for _ in range(3)))
+        assert isinstance(watch, grpc.Call)
         watch.cancel()
 
 

@@ -3,10 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from pydicom.pixels.decoders import JPEG2000LosslessDecoder, JPEGLosslessSV1Decoder
+from pydicom.pixels.decoders.base import JPEG2000LosslessDecoder, JPEGLosslessSV1Decoder
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -19,7 +21,7 @@ from common.learning.data.imaging.dicom import read_dicom
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_without_a_window_the_least_value_is_black_and_the_greatest_white(tmp_path: Path, syntax: str) -> None:
+def test_without_a_window_the_least_value_is_black_and_the_greatest_white(tmp_path: Path, syntax: UID) -> None:
     image = read(radiograph(100 + RAMP, syntax=syntax), tmp_path)
     assert image.dtype == np.uint8
     assert image.tolist() == np.rint(RAMP / 11 * 255).astype(int).tolist()
@@ -42,7 +44,8 @@ def test_an_overlay_in_the_unused_bits_is_no_part_of_the_image(
     tmp_path: Path, dtype: type, expected: list[int]
 ) -> None:
     # Stored 0, 1, 3 in two bits; two's complement reads them as 0, 1, -1.
-    pixels = (np.array([[0, 1, 3]], dtype=np.uint16) | np.uint16(0x1000)).astype(dtype)
+    stored = np.array([[0, 1, 3]], dtype=np.uint16) | np.uint16(0x1000)
+    pixels: NDArray[Any] = stored.astype(dtype)
     assert read(radiograph(pixels, bits=2), tmp_path).tolist() == [expected]
 
 
@@ -94,19 +97,19 @@ def test_a_window_that_the_standard_forbids_is_no_window(tmp_path: Path, tags: d
 
 def test_rescaled_values_meet_the_window(tmp_path: Path) -> None:
     pixels = np.array([[0, 1024, 2048]], dtype=np.uint16)
-    tags = {"RescaleSlope": 0.5, "RescaleIntercept": -512, "WindowCenter": 0, "WindowWidth": 1024}
+    tags: dict[str, Any] = {"RescaleSlope": 0.5, "RescaleIntercept": -512, "WindowCenter": 0, "WindowWidth": 1024}
     image = read(radiograph(pixels, VOILUTFunction="LINEAR_EXACT", **tags), tmp_path)
     assert image.tolist() == [[0, 128, 255]]
 
 
 def test_a_falling_slope_turns_the_image_round(tmp_path: Path) -> None:
-    tags = {"RescaleSlope": -1, "RescaleIntercept": 0, "WindowCenter": -5.5, "WindowWidth": 11}
+    tags: dict[str, Any] = {"RescaleSlope": -1, "RescaleIntercept": 0, "WindowCenter": -5.5, "WindowWidth": 11}
     image = read(radiograph(RAMP, VOILUTFunction="LINEAR_EXACT", **tags), tmp_path)
     assert (image[0, 0], image[2, 3]) == (255, 0)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_a_lookup_table_goes_before_a_window(tmp_path: Path, syntax: str) -> None:
+def test_a_lookup_table_goes_before_a_window(tmp_path: Path, syntax: UID) -> None:
     lut = table(1000, [0, 10, 20, 255])
     pixels = np.array([[0, 1000, 1001, 1002, 1003, 4000]], dtype=np.uint16)
     image = read(radiograph(pixels, syntax=syntax, VOILUTSequence=lut, WindowCenter=1, WindowWidth=2), tmp_path)
@@ -116,7 +119,7 @@ def test_a_lookup_table_goes_before_a_window(tmp_path: Path, syntax: str) -> Non
 @pytest.mark.parametrize(
     ("syntax", "order"), [(ExplicitVRLittleEndian, "<u2"), (ExplicitVRBigEndian, ">u2"), (ExplicitVRLittleEndian, "u1")]
 )
-def test_a_lookup_table_may_be_bytes(tmp_path: Path, syntax: str, order: str) -> None:
+def test_a_lookup_table_may_be_bytes(tmp_path: Path, syntax: UID, order: str) -> None:
     lut = table(0, [0, 10, 20, 255])
     lut[0].add_new("LUTData", "OW", np.array([0, 10, 20, 255]).astype(order).tobytes())
     image = read(radiograph(np.array([[0, 1, 2, 3]], dtype=np.uint16), syntax=syntax, VOILUTSequence=lut), tmp_path)
@@ -136,7 +139,10 @@ def test_a_table_that_declares_more_bits_than_it_fills_still_reaches_white(tmp_p
 
 
 def test_a_modality_table_is_applied_first(tmp_path: Path) -> None:
-    tags = {"ModalityLUTSequence": table(0, list(range(11, -1, -1)), bits=16), "VOILUTSequence": table(0, [0, 255])}
+    tags: dict[str, Any] = {
+        "ModalityLUTSequence": table(0, list(range(11, -1, -1)), bits=16),
+        "VOILUTSequence": table(0, [0, 255]),
+    }
     tags["ModalityLUTSequence"][0].ModalityLUTType = "US"
     image = read(radiograph(RAMP, **tags), tmp_path)
     assert image.ravel().tolist() == [255] * 11 + [0]
@@ -145,7 +151,11 @@ def test_a_modality_table_is_applied_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_does_not_count_for_the_range(tmp_path: Path, photometric: str) -> None:
     pixels = np.array([[4000, 100, 200, 4010]], dtype=np.uint16)
-    tags = {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 4095, "PhotometricInterpretation": photometric}
+    tags: dict[str, Any] = {
+        "PixelPaddingValue": 4000,
+        "PixelPaddingRangeLimit": 4095,
+        "PhotometricInterpretation": photometric,
+    }
     image = read(radiograph(pixels, **tags), tmp_path)
     assert sorted(image.ravel().tolist()) == [0, 0, 0, 255]
     assert image[0, 0] == image[0, 3] == 0

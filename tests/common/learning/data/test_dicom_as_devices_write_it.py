@@ -14,6 +14,7 @@ from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -49,7 +50,7 @@ def read_bytes(data: bytes, folder: Path) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("high_bit", [11, 12, 13, 14, 15])
 @pytest.mark.parametrize("noise", [0, 1])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
-def test_the_stored_bits_end_at_high_bit(tmp_path: Path, high_bit: int, noise: int, syntax: str) -> None:
+def test_the_stored_bits_end_at_high_bit(tmp_path: Path, high_bit: int, noise: int, syntax: UID) -> None:
     shift = high_bit - 11
     word = STEPS << shift
     if noise:
@@ -101,7 +102,7 @@ def test_a_decimal_comma_is_a_decimal_point(tmp_path: Path, function: str | None
 
 @pytest.mark.parametrize("keyword", ["RescaleIntercept", "RescaleSlope"])
 def test_a_rescale_with_a_decimal_comma_meets_the_window(tmp_path: Path, keyword: str) -> None:
-    others = {"WindowCenter": 1800, "WindowWidth": 1024, "RescaleSlope": 1, "RescaleIntercept": 0}
+    others: dict[str, Any] = {"WindowCenter": 1800, "WindowWidth": 1024, "RescaleSlope": 1, "RescaleIntercept": 0}
     pointed = read(radiograph(STEPS, **{**others, keyword: "1.2512"}), tmp_path)
     assert (read_bytes(with_text(radiograph(STEPS, **others), keyword, "1,2512"), tmp_path) == pointed).all()
 
@@ -136,7 +137,7 @@ def test_a_rescale_slope_of_zero_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("centre", [-1, 0, 5000])
 def test_a_window_beside_the_values_gives_a_blank_image(tmp_path: Path, photometric: str, centre: int) -> None:
-    tags = {"WindowCenter": centre, "WindowWidth": 1, "PhotometricInterpretation": photometric}
+    tags: dict[str, Any] = {"WindowCenter": centre, "WindowWidth": 1, "PhotometricInterpretation": photometric}
     assert is_blank(read(radiograph(np.maximum(STEPS, 1), **tags), tmp_path))
 
 
@@ -161,7 +162,7 @@ def test_several_frames_are_refused_however_they_are_counted(tmp_path: Path, tex
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("keep_meta", [True, False])
-def test_a_file_without_preamble_is_read(tmp_path: Path, syntax: str, keep_meta: bool) -> None:
+def test_a_file_without_preamble_is_read(tmp_path: Path, syntax: UID, keep_meta: bool) -> None:
     data = written(radiograph(STEPS, syntax=syntax))[132:]
     if not keep_meta:
         data = data[12 + struct.unpack_from("<I", data, 8)[0] :]
@@ -250,7 +251,13 @@ def test_a_real_chest_reads_as_before_from_the_full_table(tmp_path: Path) -> Non
 
 def test_a_damaged_file_is_an_image_error_wherever_it_is_damaged(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    tags = {"WindowCenter": 2048, "WindowWidth": 1024, "PixelPaddingValue": 7, "RescaleSlope": 1, "NumberOfFrames": 1}
+    tags: dict[str, Any] = {
+        "WindowCenter": 2048,
+        "WindowWidth": 1024,
+        "PixelPaddingValue": 7,
+        "RescaleSlope": 1,
+        "NumberOfFrames": 1,
+    }
     whole = written(radiograph(STEPS, **tags))
 
     for _ in range(2000):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ def test_a_damaged_entry_is_rebuilt(cache: ImageCache, images: list[Path], damag
     data = bytearray(entry.read_bytes())
     if damage == "flip":
         data[100] ^= 1
-    entry.write_bytes({"flip": data, "short": data[:200], "empty": b"", "long": data[:32] + bytes(1000)}[damage])
+    damaged = {"flip": bytes(data), "short": bytes(data[:200]), "empty": b"", "long": bytes(data[:32]) + bytes(1000)}
+    entry.write_bytes(damaged[damage])
     assert (cache.fetch(images[0]) == expected).all()
     assert len(entry.read_bytes()) == ENTRY
     assert stored_total(cache) >= ENTRY
@@ -285,7 +287,7 @@ def stored_total(cache: ImageCache) -> int:
     return int((cache.root / ".lock").read_bytes())
 
 
-def fetch_over_and_over(root: Path, bound: int, images: list[Path], seed: int, barrier: object) -> None:
+def fetch_over_and_over(root: Path, bound: int, images: list[Path], seed: int, barrier: Barrier) -> None:
     cache = ImageCache(root, SIZE, bound)
     barrier.wait(timeout=60)
     for i in np.random.default_rng(seed).integers(0, len(images), 200):

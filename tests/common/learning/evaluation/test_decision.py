@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pytest
 
@@ -33,7 +31,7 @@ def _test_set(*aucs: float, each: int = 400) -> Utility:
 
 def _figures(member: Membership | None = None, **sites: Utility) -> FederationFigures:
     good = _member()
-    branches = {cast(Branch, b): good for b in BRANCHES}
+    branches: dict[Branch, Membership] = dict.fromkeys(BRANCHES, good)
     if member is not None:
         branches["text"] = member
     return FederationFigures(
@@ -152,5 +150,5 @@ def test_a_branch_that_nobody_is_to_be_forgotten_on_is_not_judged() -> None:
     reason = dict.fromkeys(("auc", "variance", "ks", "ks_p"), "no patients to forget here")
     nobody = _member(forget_patients=0, auc=None, variance=None, ks=None, ks_p=None, missing=reason)
     assert decide(BEFORE, _figures(nobody), CONFIG).outcome == "accepted"
-    all_three = _figures(nobody).model_copy(update={"membership": {cast(Branch, b): nobody for b in BRANCHES}})
+    all_three = _figures(nobody).model_copy(update={"membership": dict.fromkeys(BRANCHES, nobody)})
     assert decide(BEFORE, all_three, CONFIG).outcome == "inconclusive"

@@ -108,6 +108,7 @@ def test_a_merged_median_is_the_middle_of_its_bin_and_off_by_half_of_it_at_most(
     merged = merge_utility([left, right])
     assert (left.median_is, merged.median_is) == ("exact", "binned")
     assert merged.loss_median == pytest.approx(sum(bounds) / 2)
+    assert merged.loss_median is not None
     assert abs(merged.loss_median - 0.3) <= (bounds[1] - bounds[0]) / 2
 
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from common.learning.config import TrainConfig
 from common.learning.evaluation.relearning import anamnesis, relearn, steps_to
 from common.learning.model.checkpoint import ModelCard, state_digest
+from common.learning.model.image_text import ImageTextModel
 from common.learning.training import score
 
 
@@ -25,11 +27,15 @@ def test_the_ratio_by_hand() -> None:
 def test_the_steps_of_two_models_by_hand(toy, toy_studies) -> None:  # type: ignore[no-untyped-def]
     # The gradient is clipped to the same small norm in every step, so a step of AdamW is the learning rate: .1 up.
     config = TrainConfig(lr=0.1, weight_decay=0.0, clip=1e-4)
-    told = []
+    told: list[tuple[int, float]] = []
+
+    def score_of(model: ImageTextModel) -> float:
+        assert isinstance(model.a, Tensor)
+        return -float(model.a.detach())
 
     def curve(a: float) -> tuple[float, ...]:
         return relearn(
-            toy(a, 0.0), toy_studies([(1, 0, 0)]), config, lambda m: -float(m.a.detach()),
+            toy(a, 0.0), toy_studies([(1, 0, 0)]), config, score_of,
             steps=8, ranking_weight=0.0, seed=0, on_step=lambda n, v: told.append((n, v)),
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_a_closed_gate_has_no_nan_gradient() -> None:
 def test_local_transformers_folders_serve_as_encoders(tmp_path: Path) -> None:
     from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
-    shape = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
+    shape: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
     BertModel(BertConfig(vocab_size=30, **shape), add_pooling_layer=False).save_pretrained(tmp_path / "text")
     ViTModel(ViTConfig(image_size=32, patch_size=16, **shape), add_pooling_layer=False).save_pretrained(
         tmp_path / "image"

@@ -31,7 +31,7 @@ def test_a_local_text_encoder_can_be_cut_to_its_first_layers_and_draws_no_bar(
 def save_bert(folder: Path, **shape: int) -> None:
     from transformers import BertConfig, BertModel
 
-    sizes = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
     BertModel(BertConfig(intermediate_size=32, **{**sizes, **shape}), add_pooling_layer=False).save_pretrained(folder)
 
 
@@ -126,7 +126,7 @@ def save_folder(folder: Path, kind: str) -> None:
     import transformers as hf
 
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    vision = {**shape, "image_size": 32, "patch_size": 16}
+    vision: dict[str, Any] = {**shape, "image_size": 32, "patch_size": 16}
     folder.mkdir(exist_ok=True)
 
     match kind:

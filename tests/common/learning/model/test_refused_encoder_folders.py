@@ -36,6 +36,15 @@ def pickle_only(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def of_open_clip(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "open_clip_config.json").write_text("{}")
+
+
 def more_words(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"] |= {f"word{number}": number for number in range(12, 500)}
@@ -73,7 +82,7 @@ IMAGES: dict[str, tuple[Damage, str]] = {
 }
 TEXTS: dict[str, tuple[Damage, str]] = {
     "an image encoder": (config(model_type="vit"), "ViT reads images"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "not a tokenizer"),
+    "no tokenizer": (no_tokenizer, "not a tokenizer"),
     "more words than the embedding": (more_words, "knows 60 tokens, the tokenizer gives 500"),
     "two ways of pooling": (
         lambda f: _pooling(f, pooling_mode_cls_token=True, pooling_mode_mean_tokens=True),
@@ -81,7 +90,7 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     ),
     "another pooling": (lambda f: _pooling(f, pooling_mode_weightedmean_tokens=True), "is not known"),
     "an open_clip folder": (
-        lambda f: ((f / "config.json").unlink(), (f / "open_clip_config.json").write_text("{}")),
+        of_open_clip,
         "open_clip",
     ),
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from common.learning.config import TrainConfig, UnlearnConfig
+from common.learning.data.tensors import StudyTensors
 from common.learning.device import derive_seed
 from common.learning.evaluation.matching import majority_labels, patient_means
 from common.learning.evaluation.scores import Scores
 from common.learning.folds.margins import Standings
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.model.image_text import ImageTextModel
+from common.learning.records import Cohort
 from common.learning.training import fit, score
 from common.learning.unlearning.base import UnlearnSets
 from common.learning.unlearning.calibrated_forget_mi import _Loss, _whole_patients, calibrated
@@ -27,7 +30,7 @@ CONFIG = UnlearnConfig(
 
 
 @pytest.fixture
-def sets(cohort_of, tensors_of) -> UnlearnSets:  # type: ignore[no-untyped-def]  # fixtures of the root conftest
+def sets(cohort_of: Callable[..., Cohort], tensors_of: Callable[[Cohort], StudyTensors]) -> UnlearnSets:
     return UnlearnSets(
         forget=tensors_of(cohort_of(6, name="f", seed=1)),
         retain=tensors_of(cohort_of(8, name="r", seed=2)),
@@ -143,7 +146,8 @@ def test_forget_patients_end_at_the_never_seen_level_and_pass_it_by_no_more_than
     before = copy.deepcopy(model)
 
     def above() -> NDArray[np.float64]:
-        return (margins(model, sets) - targets(model, before, sets)).mean(axis=1)
+        distance = margins(model, sets) - targets(model, before, sets)
+        return np.asarray(distance.mean(axis=1), dtype=np.float64)
 
     way = [above()]
     assert way[0].min() > 0.5, "the model must remember, or there is nothing to forget"
@@ -165,7 +169,7 @@ def test_patients_at_their_targets_end_the_run_at_once(trained: ImageTextModel, 
 
 @pytest.mark.parametrize("push", [0.0, 0.1])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(card: ModelCard, sets: UnlearnSets, push: float) -> None:
-    digests = []
+    digests: list[str] = []
     config = CONFIG.model_copy(update={"passes": 2, "noise": "both", "push": push, "tolerance": 0.0})
 
     for seed in (5, 5, 6):
@@ -210,8 +214,8 @@ def test_the_order_of_patients_is_drawn() -> None:
 def test_a_patient_who_revokes_alone_ends_where_a_model_puts_them_that_never_saw_them(
     trained: ImageTextModel,
     sets: UnlearnSets,
-    cohort_of,  # type: ignore[no-untyped-def]  # a fixture of the root conftest
-    tensors_of,  # type: ignore[no-untyped-def]
+    cohort_of: Callable[..., Cohort],
+    tensors_of: Callable[[Cohort], StudyTensors],
 ) -> None:
     alone = tensors_of(cohort_of(1, name="f", seed=1))
     ends = []

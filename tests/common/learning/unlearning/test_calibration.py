@@ -38,7 +38,7 @@ def test_the_margin_is_that_of_the_scores() -> None:
 
 def test_a_sure_model_still_has_a_gradient() -> None:
     logits = torch.tensor([[[40.0, 0.0]]], requires_grad=True)
-    true_margin(logits, torch.tensor([0])).sum().backward()
+    torch.autograd.backward(true_margin(logits, torch.tensor([0])).sum())
     assert logits.grad is not None
     assert logits.grad[0, 0].tolist() == [1.0, -1.0]
 
@@ -106,7 +106,7 @@ def test_who_has_a_standing_gets_its_target_and_the_others_a_drawn_quantile() ->
         aims = Aims(np.array([[5.0, -1.0]] * 3), np.array([0, 0]), standing, how, within)
         found = aims.at(level)
         assert (found == found[0]).all()
-        return found[0].tolist()
+        return [float(target) for target in found[0]]
 
     assert targets("scaled", 0.5) == [1.5, 1.5 + 2 * deviation]
     assert targets("raw", 0.25) == [0.5, 7.0]

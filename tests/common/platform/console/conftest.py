@@ -10,7 +10,7 @@ from console_world import World, console_world
 from starlette.responses import PlainTextResponse
 
 from common.platform.console.app import Side
-from common.platform.console.page import NavItem, Page, download
+from common.platform.console.page import NavItem, Page, Visit, download
 from common.platform.console.sign_in.events import Event
 
 BOTH = frozenset({"reader", "writer"})
@@ -23,7 +23,12 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def world(tmp_path: Path, events: list[Event]) -> Iterator[World]:
-    written = []
+    written: list[tuple[str, str]] = []
+
+    def write(visit: Visit) -> PlainTextResponse:
+        written.append(visit.person.key)
+        return PlainTextResponse(f"{len(written)} written")
+
     pages = [
         Page("/", lambda visit: visit.render("problem.html.j2", problem=visit.query("text"), remedy=""), roles=BOTH),
         Page(
@@ -31,7 +36,7 @@ def world(tmp_path: Path, events: list[Event]) -> Iterator[World]:
         ),
         Page(
             "/final",
-            lambda visit: PlainTextResponse(f"{written.append(visit.person.key) or len(written)} written"),
+            write,
             roles=frozenset({"writer"}),
             method="POST",
             is_fresh=True,

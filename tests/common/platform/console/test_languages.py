@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from babel.messages.pofile import read_po
@@ -60,11 +61,11 @@ def test_every_message_is_translated(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["de", "fr"])
 @pytest.mark.parametrize("folder", [KIT, SITE, BOARD])
-def test_a_translation_has_the_values_of_its_message_and_no_other_markup(language: str, folder: object) -> None:
-    with (folder / "locales" / f"{language}.po").open("rb") as file:  # type: ignore[operator]
+def test_a_translation_has_the_values_of_its_message_and_no_other_markup(language: str, folder: Path) -> None:
+    with (folder / "locales" / f"{language}.po").open("rb") as file:
         for message in read_po(file, locale=language):
             ids = message.id if isinstance(message.id, tuple) else (message.id,)
-            texts = message.string if isinstance(message.string, tuple) else (message.string,)
+            texts = [message.string] if isinstance(message.string, str) else message.string or ()
             for original, text in zip(ids, texts, strict=True):
                 if original:
                     assert sorted(_VALUE.findall(str(original))) == sorted(_VALUE.findall(text)), original

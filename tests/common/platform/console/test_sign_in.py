@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pyotp
 import pytest
@@ -42,7 +43,7 @@ def test_a_wrong_name_password_or_code_does_not_sign_in_and_is_not_told_apart(wo
     world.account("lee", ["reader"])
     browser = world.browser()
     code = world.code("lee")
-    fields = {"name": "lee", "password": PASSWORD, "code": code, "next": "/"}
+    fields: dict[str, Any] = {"name": "lee", "password": PASSWORD, "code": code, "next": "/"}
     if wrong == "used code":
         world.browser()
         other = world.browser()

@@ -176,7 +176,7 @@ def test_up_says_ready_serves_its_health_and_ends_with_0_on_a_signal(tmp_path: P
 
     with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        entries = []
+        entries: list[dict[str, object]] = []
         while not entries or entries[-1].get("event") != "ready":
             entries.append(json.loads(process.stdout.readline()))
         health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)

@@ -17,7 +17,7 @@ from common.errors import InputError, RefusedError
 from common.learning.config import Precision
 from common.learning.model.image_text import ImageTextModel
 from common.platform.sql import transaction
-from common.protocol.wire import UnlearnReply, UnlearnRequest
+from common.protocol.messages import UnlearnReply, UnlearnRequest
 from server.attestation.attestation import begin, find
 from server.attestation.overruling import overruled
 from server.campaign.policy import SiteState, Start, Wait, decide, overdue

@@ -29,7 +29,7 @@ def slow(federation_of: Callable[..., Any]) -> Any:
         def pull_messages(self, message_ids: Any) -> Any:
             messages = pull(self, message_ids)
             hidden = [m for m in messages if m.metadata.src_node_id == late and now[0] < asked_at[0] + 5 * HOUR]
-            self._done.update({m.metadata.reply_to_message_id: m for m in hidden})
+            self._replies.update({m.metadata.reply_to_message_id: m for m in hidden})
             return [m for m in messages if m not in hidden]
 
     federation.grid.__class__ = Slow

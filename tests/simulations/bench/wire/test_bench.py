@@ -62,7 +62,7 @@ def test_the_bundle_names_apps_that_are_there(app: str) -> None:
 def test_shares_are_of_the_first_case() -> None:
     mebi = 2**20
     whole = Figures(up=800, down=200, superlink=300 * mebi, serverapp=700 * mebi, seconds=9.0, distance=1.0)
-    half = Figures(up=300, down=150, superlink=100 * mebi, serverapp=300 * mebi, seconds=8.0, moved=1.0)
+    half = Figures(up=300, down=150, superlink=100 * mebi, serverapp=300 * mebi, seconds=8.0, distance=1.0)
     lines = report([(CASES[0], whole), (CASES[1], half)], 0.001).splitlines()
     assert "**100.0%**" in lines[-2]
     assert "**45.0%**" in lines[-1]

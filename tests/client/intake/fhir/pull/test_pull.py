@@ -27,6 +27,8 @@ from client.revocations.revocation import State, is_doubt
 from client.revocations.tombstones.overview import read_revocations
 from common.errors import RefusedError, UnavailableError, WireError
 
+from ..conftest import Clock
+
 OVERLAP = timedelta(seconds=2)
 Make = Callable[..., Intake]
 
@@ -34,6 +36,12 @@ Make = Callable[..., Intake]
 @pytest.fixture
 def intake(make_intake: Make, tmp_path: Path, ehr: Any) -> Intake:
     return make_intake(tmp_path / "site", base=ehr.base)
+
+
+def later(intake: Intake, by: timedelta) -> None:
+    """The clock of the tests goes on."""
+    assert isinstance(intake.clock, Clock)
+    intake.clock.now += by
 
 
 def revoked(intake: Intake) -> set[str]:
@@ -49,7 +57,7 @@ def test_a_consent_that_turns_inactive_is_a_revocation_dated_by_the_server(
     assert pull(server, intake, OVERLAP).new == 2
     assert revoked(intake) == set()
     written = ehr.write(ehr.consent("c-1", "p-1", "inactive"))
-    intake.clock.now += timedelta(days=3)
+    later(intake, timedelta(days=3))
     found = pull(server, intake, OVERLAP)
     assert (found.new, found.revoked) == (1, 1)
     entry = read_revocations(intake.ledger.folder.root).patients["p-1"]
@@ -240,7 +248,7 @@ def test_a_consent_that_the_server_lists_no_more_is_on_the_stewards_list_until_i
 
 def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, server: FhirServer, intake: Intake) -> None:
     ehr.page = 2
-    intake.clock.now += timedelta(days=1)
+    later(intake, timedelta(days=1))
     for n in range(5):
         ehr.now += timedelta(hours=1)
         ehr.write(ehr.consent(f"c-{n}", f"p-{n}"))
@@ -302,10 +310,10 @@ def test_a_failure_is_waited_out_and_a_night_that_was_missed_is_made_up_for(
     assert puller.step() == 300
     first_time = intake.store.progress(ehr.base).reconciled
     assert first_time == intake.clock()  # which reads everything
-    intake.clock.now += timedelta(seconds=300)
+    later(intake, timedelta(seconds=300))
     assert puller.step() == 300
     assert intake.store.progress(ehr.base).reconciled == first_time
-    intake.clock.now += timedelta(days=2)
+    later(intake, timedelta(days=2))
 
     def fail() -> None:
         ehr.faults = [500] * 5

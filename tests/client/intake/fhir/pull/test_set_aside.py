@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from client.intake.fhir.decisions import settling as settling_module
+from client.intake.fhir.decisions import weighing
 from client.intake.fhir.intake import Intake
 from client.intake.fhir.pull.page import read_page
 from client.intake.fhir.pull.pull import pull
 from client.intake.fhir.pull.set_aside import set_aside
 from client.intake.fhir.server import FhirServer, http_client
-from client.intake.fhir.store.consents import ConsentRow
+from client.intake.fhir.store.tables import ConsentRow
 from client.revocations.revocation import State, is_doubt
 from client.revocations.tombstones.overview import read_revocations
 from common.errors import WireError
@@ -97,7 +98,7 @@ def test_a_consent_that_the_database_does_not_take_is_held_and_the_others_are_ke
 def test_a_consent_at_which_the_rule_fails_holds_its_patient_and_no_other(
     ehr: Any, server: FhirServer, intake: Intake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    weigh = settling_module.weigh
+    weigh = weighing.weigh
 
     def fail_once(versions: Any, *arguments: Any, **more: Any) -> Any:
         if any(version.resource == "c-2" for version in versions):

@@ -30,9 +30,8 @@ def decoded(text: str) -> bytes:
 def test_an_assertion_verifies_with_the_published_key_alone() -> None:
     jwk: Any = public_jwk(KEY.public_key())
     head, claims, signature = assertion(KEY, "north", "https://ehr.example/token", NOW).split(".")
-    public = ec.EllipticCurvePublicNumbers(
-        *(int.from_bytes(decoded(jwk[part])) for part in ("x", "y")), ec.SECP384R1()
-    ).public_key()
+    x, y = (int.from_bytes(decoded(jwk[part])) for part in ("x", "y"))
+    public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP384R1()).public_key()
     raw = decoded(signature)
     assert len(raw) == 96
     der = encode_dss_signature(int.from_bytes(raw[:48]), int.from_bytes(raw[48:]))

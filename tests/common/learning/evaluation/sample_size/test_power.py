@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.learning.evaluation.attacks.loss_auc import loss_auc
-from common.learning.evaluation.sample_size.power import SHAPES, estimates, main, simulate, smallest_detected
+from common.learning.evaluation.sample_size.power import SHAPES, Shape, estimates, main, simulate, smallest_detected
 
 DRAWS = 3000
 SLACK = 3 * (0.05 * 0.95 / DRAWS) ** 0.5
@@ -16,7 +16,9 @@ SLACK = 3 * (0.05 * 0.95 / DRAWS) ** 0.5
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("true_auc", [0.60, 0.40])
 @pytest.mark.parametrize("patients", [10, 20, 40, 80, 160])
-def test_a_model_at_the_margin_is_accepted_in_at_most_five_percent(shape: str, true_auc: float, patients: int) -> None:
+def test_a_model_at_the_margin_is_accepted_in_at_most_five_percent(
+    shape: Shape, true_auc: float, patients: int
+) -> None:
     found = simulate(true_auc, patients, shape, DRAWS, np.random.default_rng(patients))
     assert found.auc.mean() == pytest.approx(true_auc, abs=0.01)
     assert found.within(0.90, 0.40, 0.60).mean() <= 0.05 + SLACK
