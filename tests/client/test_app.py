@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,21 +38,25 @@ TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_message_without_content_is_a_bad_request(site_folder, send, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_message_without_content_is_a_bad_request(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], kind: str
+) -> None:
     with pytest.raises(WireError, match="bad-request"):
         unpack(send(site_folder, kind, RecordDict()), TrainReply)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_request_of_another_kind_is_a_bad_request(site_folder, send, card: ModelCard, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_request_of_another_kind_is_a_bad_request(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], card: ModelCard, kind: str
+) -> None:
     records = pack(StatusRequest(), card.build().state_dict())
     with pytest.raises(WireError, match="bad-request"):
         unpack(send(site_folder, kind, records), TrainReply)
 
 
 @pytest.mark.parametrize("kind", [TRAIN, RETAIN])
-def test_training_answers_with_finite_weights_of_the_same_model(  # type: ignore[no-untyped-def]
-    site_folder, send, card: ModelCard, kind: str
+def test_training_answers_with_finite_weights_of_the_same_model(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], card: ModelCard, kind: str
 ) -> None:
     state = card.build().state_dict()
     reply = send(site_folder, kind, pack(TRAINING, state))
@@ -64,15 +69,22 @@ def test_training_answers_with_finite_weights_of_the_same_model(  # type: ignore
     assert body.cost == 3 * 6 + 2
 
 
-def test_unlearning_without_a_revocation_is_refused(site_folder, send, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_unlearning_without_a_revocation_is_refused(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], card: ModelCard
+) -> None:
     request = pack(UnlearnRequest(config=UnlearnConfig(passes=1), seed=0), card.build().state_dict())
     with pytest.raises(WireError, match="refused"):
         unpack(send(site_folder, UNLEARN, request), UnlearnReply)
 
 
 @pytest.mark.parametrize("method", ["forget_mi_calibrated", "forget_mi_paper"])
-def test_a_campaigns_replies_hold_no_patient(  # type: ignore[no-untyped-def]
-    site_folder, send, secret: str, card: ModelCard, caplog: pytest.LogCaptureFixture, method: str
+def test_a_campaigns_replies_hold_no_patient(
+    site_folder: Path,
+    send: Callable[[Path | None, str, RecordDict], RecordDict],
+    secret: str,
+    card: ModelCard,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
 ) -> None:
     site = Site(site_folder)
     site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
@@ -92,7 +104,9 @@ def test_a_campaigns_replies_hold_no_patient(  # type: ignore[no-untyped-def]
     assert secret not in caplog.text
 
 
-def test_an_unknown_method_or_a_nan_is_answered_with_a_code(site_folder, send, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_method_or_a_nan_is_answered_with_a_code(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], card: ModelCard
+) -> None:
     site = Site(site_folder)
     site.revoke(sorted(site.patients(Subset.TRAIN))[:1])
     state = card.build().state_dict()
@@ -103,8 +117,11 @@ def test_an_unknown_method_or_a_nan_is_answered_with_a_code(site_folder, send, c
             unpack(send(site_folder, kind, request), TrainReply)
 
 
-def test_what_a_library_says_of_the_data_is_neither_sent_nor_logged(  # type: ignore[no-untyped-def]
-    site_folder, send, card: ModelCard, caplog: pytest.LogCaptureFixture
+def test_what_a_library_says_of_the_data_is_neither_sent_nor_logged(
+    site_folder: Path,
+    send: Callable[[Path | None, str, RecordDict], RecordDict],
+    card: ModelCard,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # torch says which label is out of bounds.
     file = site_folder / SITE_FILE
@@ -118,8 +135,11 @@ def test_what_a_library_says_of_the_data_is_neither_sent_nor_logged(  # type: ig
     assert "train failed: IndexError" in caplog.text
 
 
-def test_a_damaged_site_file_is_answered_with_a_code(  # type: ignore[no-untyped-def]
-    site_folder, send, secret: str, caplog: pytest.LogCaptureFixture
+def test_a_damaged_site_file_is_answered_with_a_code(
+    site_folder: Path,
+    send: Callable[[Path | None, str, RecordDict], RecordDict],
+    secret: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = site_folder / SITE_FILE
     file.write_text(file.read_text().replace('"label":1', f'"label":"{secret}"'))
@@ -130,7 +150,9 @@ def test_a_damaged_site_file_is_answered_with_a_code(  # type: ignore[no-untyped
     assert secret not in str(reply) + caplog.text
 
 
-def test_nothing_is_trained_while_the_list_of_revocations_is_damaged(site_folder, send, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_trained_while_the_list_of_revocations_is_damaged(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], card: ModelCard
+) -> None:
     site = Site(site_folder)
     site.revoke([min(site.cohort.patients)])
     SiteFolder(site_folder).tombstones.write_bytes(b"\n")
@@ -140,14 +162,16 @@ def test_nothing_is_trained_while_the_list_of_revocations_is_damaged(site_folder
         unpack(reply, TrainReply)
 
 
-def test_a_node_that_knows_no_folder_refuses(send, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_node_that_knows_no_folder_refuses(
+    send: Callable[[Path | None, str, RecordDict], RecordDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(SITES_VARIABLE, raising=False)
     with pytest.raises(WireError, match="refused"):
         unpack(send(None, STATUS, pack(StatusRequest())), StatusReply)
 
 
-def test_a_node_of_a_simulation_serves_the_folder_at_its_place(  # type: ignore[no-untyped-def]
-    site_folder: Path, send, monkeypatch: pytest.MonkeyPatch
+def test_a_node_of_a_simulation_serves_the_folder_at_its_place(
+    site_folder: Path, send: Callable[[Path | None, str, RecordDict], RecordDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SITES_VARIABLE, str(site_folder.parent))
     assert unpack(send(None, STATUS, pack(StatusRequest())), StatusReply).site == "north"

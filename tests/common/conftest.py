@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from common.learning.data.tensors import StudyTensors
-from common.learning.model.image_text import Outputs
+from common.learning.model.image_text import ImageTextModel, Outputs
 from common.learning.unlearning.base import UnlearnSets
 
 Study = tuple[int, int, int]
 """Image (0 or 1), text (a number) and label (0 or 1) of a study of the toy."""
 
 
-class Toy(nn.Module):
+class Toy(ImageTextModel):
     """Logits `[a x, 0]`, `[b t, 0]` and `[a x + b t, 0]` of image x and text t; embeddings are the first of each."""
 
     def __init__(self, a: float, b: float) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.a, self.b = nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(b))
 
     def reset_parameters(self) -> None:
@@ -37,8 +37,8 @@ class Toy(nn.Module):
         return Outputs(first[..., None], torch.stack([first, torch.zeros_like(first)], dim=2))
 
     @property
-    def weights(self) -> tuple[float, float]:
-        """a and b."""
+    def weights(self) -> tuple[object, object]:
+        """a and b, to compare with numbers that are near."""
         return self.a.item(), self.b.item()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 import server.rounds.exchanges.signer
 from client.app import app
+from client.cohort.site import Site
 from client.database import ParticipationRow, opened
 from client.settings import CONFIG_FILE, SiteFolder
 from common.errors import UnavailableError, WireError
@@ -106,7 +107,11 @@ class Hospitals:
 
 
 @pytest.fixture
-def hospitals(federation_of, enrol: Callable[[Path, str], Path], coordinator: ServerFolder) -> Hospitals:  # type: ignore[no-untyped-def]
+def hospitals(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]],
+    enrol: Callable[[Path, str], Path],
+    coordinator: ServerFolder,
+) -> Hospitals:
     _, sites = federation_of(east=2, north=3, south=4)
     folders = {name: enrol(site.folder, name) for name, site in sites.items()}
     nodes = {name: number for number, name in enumerate(folders, start=1)}
@@ -320,7 +325,9 @@ def test_only_registered_nodes_that_are_online_take_part(hospitals: Hospitals) -
         connect_registered(hospitals.grid, nodes, hospitals.signer, at_least=2, timeout=-1.0, wait=clock.wait)
 
 
-def test_a_dead_node_beside_its_successor_does_not_block(federation_of, caplog: pytest.LogCaptureFixture) -> None:  # type: ignore[no-untyped-def]
+def test_a_dead_node_beside_its_successor_does_not_block(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], caplog: pytest.LogCaptureFixture
+) -> None:
     _, sites = federation_of(north=2)
     live = {"site-dir": str(sites["north"].folder)}
     grid = LocalGrid(app, {1: {"site-dir": "nowhere"}, 2: live})

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 
 from client.app import app
+from client.cohort.site import Site
 from client.settings import SiteFolder
 from common.errors import ConfigError, UnavailableError, WireError
 from common.learning.config import CampaignConfig, ExperimentConfig, TrainConfig, UnlearnConfig
@@ -35,7 +37,7 @@ def _aggregate(
     return at_sites(Task(federation, parent, collected, config, MemoryJournal(), folder, Meter()))
 
 
-def test_sites_are_known_by_their_own_names(federation_of) -> None:  # type: ignore[no-untyped-def]
+def test_sites_are_known_by_their_own_names(federation_of: Callable[..., tuple[Federation, dict[str, Site]]]) -> None:
     federation, _ = federation_of(south=3, north=2)
     assert federation.sites == ("north", "south")
     assert {name: s.retain_studies for name, s in federation.status().items()} == {"north": 2, "south": 3}
@@ -46,20 +48,22 @@ def test_too_few_sites_are_not_waited_for_for_ever() -> None:
         connect(LocalGrid(app, {}), 1, timeout=-1.0, wait=lambda _: None)
 
 
-def test_two_nodes_must_not_serve_one_site(federation_of) -> None:  # type: ignore[no-untyped-def]
+def test_two_nodes_must_not_serve_one_site(federation_of: Callable[..., tuple[Federation, dict[str, Site]]]) -> None:
     _, sites = federation_of(north=2)
     folder = {"site-dir": str(sites["north"].folder)}
     with pytest.raises(WireError, match="2 nodes serve 1 sites"):
         connect(LocalGrid(app, {1: folder, 2: folder}), 2)
 
 
-def test_no_answer_from_any_site_is_an_error(federation_of) -> None:  # type: ignore[no-untyped-def]
+def test_no_answer_from_any_site_is_an_error(federation_of: Callable[..., tuple[Federation, dict[str, Site]]]) -> None:
     federation, _ = federation_of(north=2)
     with pytest.raises(UnavailableError, match="no site answered query"):
         list(federation.exchange("query.nonsense", {"north": RecordDict()}))
 
 
-def test_a_round_is_the_mean_of_the_sites_weighted_by_their_studies(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_a_round_is_the_mean_of_the_sites_weighted_by_their_studies(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, sites = federation_of(north=2, south=6)
     state = card.build().state_dict()
     request = TrainRequest(config=CONFIG, epochs=1, round=0, seed=0)
@@ -77,7 +81,9 @@ def test_a_round_is_the_mean_of_the_sites_weighted_by_their_studies(federation_o
     assert federation.meter.bytes_up == pytest.approx(federation.meter.bytes_down, rel=0.01)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
+) -> None:
     federation, _ = federation_of(north=3, south=4)
     initial = card.build().state_dict()
     whole = train(federation, initial, CONFIG, card, seed=1, folder=tmp_path / "a", on_round=lambda _: None)
@@ -92,8 +98,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(federation_of, card: M
     assert [r.train_loss for r in again.rounds] == [r.train_loss for r in whole.rounds]
 
 
-def test_untrained_weights_are_never_the_result_even_if_training_only_raises_the_loss(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path
+def test_untrained_weights_are_never_the_result_even_if_training_only_raises_the_loss(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
 ) -> None:
     federation, _ = federation_of(north=4, south=4)
     ruinous = CONFIG.model_copy(update={"lr": 3.0})
@@ -107,8 +113,12 @@ def test_untrained_weights_are_never_the_result_even_if_training_only_raises_the
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_model_of_the_lowest_validation_loss_is_kept_or_that_of_the_last_round(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+def test_the_model_of_the_lowest_validation_loss_is_kept_or_that_of_the_last_round(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]],
+    card: ModelCard,
+    tmp_path: Path,
+    keep: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     federation, _ = federation_of(north=3, south=4)
     losses = iter([2.0, 1.0, 3.0])
@@ -120,8 +130,8 @@ def test_the_model_of_the_lowest_validation_loss_is_kept_or_that_of_the_last_rou
     assert (state_digest(found.state) == state_digest(last)) == (keep == "last")
 
 
-def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path
+def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
 ) -> None:
     federation, sites = federation_of(north=2, south=4)
     sites["north"].revoke(sites["north"].patients(Subset.TRAIN))
@@ -129,7 +139,9 @@ def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(  # type: 
     assert len(found.rounds) == 3
 
 
-def test_a_site_that_answers_with_an_error_is_left_out_of_the_round(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_a_site_that_answers_with_an_error_is_left_out_of_the_round(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, sites = federation_of(north=2, south=4)
     state = card.build().state_dict()
     registered = shares({name: s.retain_studies for name, s in federation.status().items()})
@@ -140,8 +152,8 @@ def test_a_site_that_answers_with_an_error_is_left_out_of_the_round(federation_o
 
 
 @pytest.mark.parametrize("how", ["replace", "relay", "scaled", "naive"])
-def test_aggregation_publishes_what_it_says_of_an_unlearned_model(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path, how: str
+def test_aggregation_publishes_what_it_says_of_an_unlearned_model(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path, how: str
 ) -> None:
     federation, sites = federation_of(north=3, south=5)
     sites["north"].revoke(sorted(sites["north"].patients(Subset.TRAIN))[:1])
@@ -161,7 +173,9 @@ def test_aggregation_publishes_what_it_says_of_an_unlearned_model(  # type: igno
     assert any(not torch.equal(found[n], parent[n]) for n in parent)
 
 
-def test_replace_takes_one_forgetting_site(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_replace_takes_one_forgetting_site(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
+) -> None:
     federation, _ = federation_of(north=2, south=2)
     both = Collected(forgetting=("north", "south"), retain_studies={"north": 2, "south": 2})
     config = ExperimentConfig(campaign=CampaignConfig(aggregation="replace"))
@@ -169,14 +183,18 @@ def test_replace_takes_one_forgetting_site(federation_of, card: ModelCard, tmp_p
         _aggregate(federation, card.build().state_dict(), both, config, tmp_path)
 
 
-def test_nothing_is_published_when_a_site_cannot_unlearn(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_published_when_a_site_cannot_unlearn(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
+) -> None:
     federation, _ = federation_of(north=2)
     one = Collected(forgetting=("north",), retain_studies={"north": 2})
     with pytest.raises((WireError, UnavailableError)):
         _aggregate(federation, card.build().state_dict(), one, ExperimentConfig(), tmp_path)
 
 
-def test_weights_survive_the_way_to_a_site_and_back(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_weights_survive_the_way_to_a_site_and_back(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, _ = federation_of(north=2)
     request = pack(TrainRequest(config=CONFIG, epochs=0, round=0, seed=0), state := card.build(3).state_dict())
     ((name, reply),) = federation.exchange(TRAIN, {"north": request})
@@ -184,13 +202,15 @@ def test_weights_survive_the_way_to_a_site_and_back(federation_of, card: ModelCa
     assert state_digest(weights_of(reply)) == state_digest(state)
 
 
-def test_a_silent_site_costs_two_deadlines_of_a_run_and_not_one_in_each_round(federation_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_silent_site_costs_two_deadlines_of_a_run_and_not_one_in_each_round(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]],
+) -> None:
     federation, _ = federation_of(north=2, south=2)
     pull = type(federation.grid).pull_messages
     silent = federation.nodes["north"]
 
     class Silent(type(federation.grid)):  # type: ignore[misc]
-        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
             return [m for m in pull(self, message_ids) if m.metadata.src_node_id != silent]
 
     federation.grid.__class__ = Silent

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from flwr.app import RecordDict
 
 from client.cohort.site import Site
 from client.cohort.site_data import SiteData
@@ -41,9 +42,14 @@ def counted(federation: Federation) -> list[str]:
     kinds: list[str] = []
     exchange = federation.exchange
 
-    def noted(kind: str, *arguments: object, **named: object):  # type: ignore[no-untyped-def]
+    def noted(
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         kinds.append(kind)
-        return exchange(kind, *arguments, **named)  # type: ignore[arg-type]
+        return exchange(kind, requests, deadline, whole)
 
     federation.exchange = noted  # type: ignore[method-assign]
 

@@ -6,8 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from common.learning.evaluation.attacks.forgetting_epsilon import forgetting_epsilon, resolvable_epsilon
+from common.learning.evaluation.attacks.forgetting_epsilon import (
+    ForgettingEpsilon,
+    forgetting_epsilon,
+    resolvable_epsilon,
+)
 from common.learning.evaluation.attacks.lira import LEAST_DEVIATION, fit_gaussians, lira_offline, lira_online
 from common.learning.evaluation.attacks.loss_auc import loss_auc, score_auc
 from common.learning.evaluation.attacks.u_lira import u_lira, u_lira_held_out
@@ -125,7 +130,7 @@ def test_held_out_u_lira_needs_both_worlds() -> None:
         u_lira_held_out(np.zeros((4, 3)), everybody, nobody, folds=2, draws=2, rng=np.random.default_rng(0))
 
 
-def two_worlds(unlearned: np.ndarray, never: np.ndarray, delta: float = 0.0):  # type: ignore[no-untyped-def]
+def two_worlds(unlearned: NDArray[np.float64], never: NDArray[np.float64], delta: float = 0.0) -> ForgettingEpsilon:
     """Epsilon of `[u, n]` unlearned and `[r, n]` other models."""
     first = np.arange(len(unlearned) + len(never))[:, None] < len(unlearned)
     first = np.broadcast_to(first, (len(first), unlearned.shape[1]))

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from common.learning.config import TrainConfig
+from common.learning.data.tensors import StudyTensors
 from common.learning.evaluation.relearning import anamnesis, relearn, steps_to
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.model.image_text import ImageTextModel
+from common.learning.records import Cohort
 from common.learning.training import score
+
+from ...conftest import Toy
 
 
 def test_steps_are_counted_to_the_first_value_at_the_level() -> None:
@@ -24,7 +30,9 @@ def test_the_ratio_by_hand() -> None:
     assert anamnesis([0.9], [0.9, 0.1], 0.5) is None
 
 
-def test_the_steps_of_two_models_by_hand(toy, toy_studies) -> None:  # type: ignore[no-untyped-def]
+def test_the_steps_of_two_models_by_hand(
+    toy: Callable[[float, float], Toy], toy_studies: Callable[[list[tuple[int, int, int]]], StudyTensors]
+) -> None:
     # The gradient is clipped to the same small norm in every step, so a step of AdamW is the learning rate: .1 up.
     config = TrainConfig(lr=0.1, weight_decay=0.0, clip=1e-4)
     told: list[tuple[int, float]] = []
@@ -47,10 +55,12 @@ def test_the_steps_of_two_models_by_hand(toy, toy_studies) -> None:  # type: ign
     assert anamnesis(hidden, never, 0.0) == 4 / 8
 
 
-def test_no_step_changes_nothing_and_the_same_seed_gives_the_same_curve(card: ModelCard, cohort_of, tensors_of) -> None:  # type: ignore[no-untyped-def]
+def test_no_step_changes_nothing_and_the_same_seed_gives_the_same_curve(
+    card: ModelCard, cohort_of: Callable[..., Cohort], tensors_of: Callable[[Cohort], StudyTensors]
+) -> None:
     forget = tensors_of(cohort_of(4, name="f", seed=1))
 
-    def run(steps: int, seed: int):  # type: ignore[no-untyped-def]
+    def run(steps: int, seed: int) -> tuple[tuple[float, ...], str]:
         model = card.build(1)
         torch.manual_seed(steps + seed)
         found = relearn(

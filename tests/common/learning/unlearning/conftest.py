@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from common.learning.data.tensors import StudyTensors
+from common.learning.records import Cohort
 from common.learning.unlearning.base import UnlearnSets
 
 
 @pytest.fixture
-def real_sets(cohort_of, tensors_of) -> UnlearnSets:  # type: ignore[no-untyped-def]  # fixtures of the root conftest
+def real_sets(cohort_of: Callable[..., Cohort], tensors_of: Callable[[Cohort], StudyTensors]) -> UnlearnSets:
     """6 forget, 8 retain and 8 calibration patients with two studies each."""
     return UnlearnSets(
         forget=tensors_of(cohort_of(6, name="f", seed=1)),

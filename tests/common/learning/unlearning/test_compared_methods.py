@@ -32,6 +32,8 @@ from common.learning.unlearning.compared.salun import salient, salun, wrong_labe
 from common.learning.unlearning.compared.scrub import divergence, never_seen_error, rewind_to, scrub
 from common.learning.unlearning.compared.ssd import factors, ssd
 
+from ...conftest import Toy
+
 LN2 = math.log(2)
 ONE = UnlearnConfig(passes=1, lr=0.01, weight_decay=0.0, clip=10.0)
 STEP = pytest.approx(0.01, rel=1e-4)
@@ -45,7 +47,9 @@ def settings(**tables: object) -> UnlearnConfig:
     return UnlearnConfig.model_validate({**ONE.model_dump(), **tables})
 
 
-def test_fine_tuning_learns_retain_and_does_not_read_forget(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_fine_tuning_learns_retain_and_does_not_read_forget(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     model = toy(0.0, 0.0)
     done = fine_tune(model, toy_sets([TEXT], [IMAGE]), ONE, ranking_weight=0.0, seed=0)
     assert model.weights == (STEP, 0.0)
@@ -53,7 +57,9 @@ def test_fine_tuning_learns_retain_and_does_not_read_forget(toy, toy_sets) -> No
 
 
 @pytest.mark.parametrize(("share", "a"), [(0.9, STEP), (0.4, BACK)])
-def test_neg_grad_plus_weighs_descent_on_retain_against_ascent_on_forget(toy, toy_sets, share, a) -> None:  # type: ignore[no-untyped-def]
+def test_neg_grad_plus_weighs_descent_on_retain_against_ascent_on_forget(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets], share: float, a: float
+) -> None:
     # Slope of both losses along a: -1. Together -share + (1 - share); along b only the ascent's 1 - share.
     model = toy(0.0, 0.0)
     config = settings(neg_grad_plus={"retain_share": share})
@@ -70,7 +76,9 @@ def test_the_divergence_by_hand() -> None:
     assert divergence(teacher, teacher).item() == 0.0
 
 
-def test_scrub_leaves_the_teacher_on_forget_and_keeps_to_it_on_retain(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_scrub_leaves_the_teacher_on_forget_and_keeps_to_it_on_retain(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # At the teacher its divergence has no slope: the step on forget moves nothing. The one on retain is AdamW's second,
     # with moments .1 g / .19 and .001 g^2 / .001999.
     model = toy(0.0, 0.0)
@@ -85,7 +93,9 @@ def test_scrub_leaves_the_teacher_on_forget_and_keeps_to_it_on_retain(toy, toy_s
     assert student.weights == (0.0, 1.0)
 
 
-def test_two_passes_of_scrub_step_by_step(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_two_passes_of_scrub_step_by_step(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # Text and fused branch have the logits [b, 0]; the teacher's are [0, 0]; the image branch sees nothing.
     b = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.AdamW([b], lr=0.5, weight_decay=0.0)
@@ -119,10 +129,10 @@ def test_the_never_seen_error_is_weighted_to_the_forget_patients_labels() -> Non
 
 
 def test_scrub_ends_with_the_weights_of_the_pass_it_rewinds_to(card: ModelCard, real_sets: UnlearnSets) -> None:
-    def at_the_end(**scrub_settings: object):  # type: ignore[no-untyped-def]
+    def at_the_end(**scrub_settings: object) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         config = UnlearnConfig.model_validate({"passes": 5, "lr": 5e-3, "batch": 6, "scrub": scrub_settings})
         model = card.build(1)
-        way = []
+        way: list[dict[str, Tensor]] = []
         scrub(
             model, real_sets, config, ranking_weight=0.1, seed=2,
             on_pass=lambda *_: way.append({n: t.clone() for n, t in model.state_dict().items()}),
@@ -149,7 +159,7 @@ def test_blocks_are_counted_from_the_output(card: ModelCard) -> None:
 
 
 @pytest.mark.parametrize("method", [cf_k, eu_k])
-def test_only_the_last_layers_change(method, card: ModelCard, real_sets: UnlearnSets) -> None:  # type: ignore[no-untyped-def]
+def test_only_the_last_layers_change(method: Callable[..., Unlearned], card: ModelCard, real_sets: UnlearnSets) -> None:
     model = card.build(1)
     before = card.build(1).state_dict()
     config = settings(cf_k={"layers": 2}, eu_k={"layers": 2})
@@ -211,7 +221,9 @@ def test_a_wrong_label_is_never_the_true_one_and_any_other() -> None:
     }
 
 
-def test_salun_learns_wrong_labels_with_the_weights_that_forget_depends_on(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_salun_learns_wrong_labels_with_the_weights_that_forget_depends_on(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # Forget shows images alone, so a is salient and b is not, though retain would raise it. Label 1: a goes down.
     model = toy(0.0, 0.0)
     done = salun(model, toy_sets([IMAGE], [TEXT]), ONE, ranking_weight=0.0, seed=0)
@@ -230,7 +242,9 @@ def test_dampening_factors_by_hand() -> None:
     assert factors(forget, retain, 3.0, 0.5).tolist() == [0.0625, 0.125, 1.0, 1.0]
 
 
-def test_ssd_shrinks_the_weight_that_matters_more_to_forget(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_ssd_shrinks_the_weight_that_matters_more_to_forget(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # Along a one of four retain studies has the forget study's gradient: a fourth of its importance.
     sets = toy_sets([IMAGE], [TEXT, TEXT, IMAGE, TEXT])
     model = toy(2.0, 2.0)
@@ -253,7 +267,9 @@ def test_the_decoupling_loss_by_hand() -> None:
     assert decoupling_loss(retain, frozen, forget, unpaired, config).item() == pytest.approx(9 + 25 + 400)
 
 
-def test_no_image_meets_its_own_report(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_no_image_meets_its_own_report(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     studies = toy_sets([IMAGE], [(0, t, 0) for t in (1, 2, 3, 4, 5)]).retain
     for seed in range(20):
         found = unpaired_embeddings(toy(0.0, 1.0), studies, ONE, np.random.default_rng(seed))[:, 0].tolist()
@@ -261,7 +277,9 @@ def test_no_image_meets_its_own_report(toy, toy_sets) -> None:  # type: ignore[n
         assert all(there != own for there, own in zip(found, (1, 2, 3, 4, 5), strict=True))
 
 
-def test_multi_delete_pulls_a_forget_pair_to_a_pair_that_does_not_belong_together(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_multi_delete_pulls_a_forget_pair_to_a_pair_that_does_not_belong_together(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # Unpaired, the two retain studies give 1 and 0; the forget pair has 2 and is pulled down on both weights.
     model = toy(1.0, 1.0)
     multi_delete(model, toy_sets([BOTH], [TEXT, (0, 0, 0)]), ONE, ranking_weight=0.0, seed=0)
@@ -274,7 +292,7 @@ def test_the_virtual_teacher_ranks_the_true_class_last_and_keeps_the_rest() -> N
     assert found[1].tolist() == [[1.0, 1.0, 2.0], [0.0, 3.0, 0.0]]
 
 
-def test_fed_quit_learns_from_it(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_fed_quit_learns_from_it(toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]) -> None:
     # Teacher `[0, 0]` for `[2, 0]`: a goes down, and b, which forget does not show, stays.
     model = toy(2.0, 2.0)
     done = fed_quit(model, toy_sets([IMAGE], [TEXT]), ONE, ranking_weight=0.0, seed=0)
@@ -284,7 +302,9 @@ def test_fed_quit_learns_from_it(toy, toy_sets) -> None:  # type: ignore[no-unty
     assert done.passes[0].loss == pytest.approx(2 * (-LN2 - 0.5 * math.log(sure * other)), rel=1e-5)
 
 
-def test_pga_ascends_and_stays_in_the_ball(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
+def test_pga_ascends_and_stays_in_the_ball(
+    toy: Callable[[float, float], Toy], toy_sets: Callable[..., UnlearnSets]
+) -> None:
     # Slope of -CE along a: 1, so one step of SGD goes .01 down. A random toy is (3, 4): 5 away.
     free = toy(0.0, 0.0)
     bound = toy(0.0, 0.0)

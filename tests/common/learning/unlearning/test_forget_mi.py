@@ -10,6 +10,7 @@ import torch
 from common.errors import ConfigError
 from common.learning.config import UnlearnConfig
 from common.learning.data.tensors import StudyTensors
+from common.learning.model.card import ModelCard
 from common.learning.unlearning.base import distance
 from common.learning.unlearning.calibration import true_margin
 from common.learning.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, frozen_outputs, noisy_copy
@@ -73,7 +74,9 @@ def test_the_gradient_at_distance_zero_is_zero_and_not_nan() -> None:
     assert torch.equal(x.grad, torch.zeros(2, 3))
 
 
-def test_each_term_reaches_what_it_should_and_never_the_teacher(card, make_studies) -> None:  # type: ignore[no-untyped-def]
+def test_each_term_reaches_what_it_should_and_never_the_teacher(
+    card: ModelCard, make_studies: Callable[..., StudyTensors]
+) -> None:
     student = card.build(1)
     teacher = card.build(2)
     batch = next(make_studies(4).in_order(4, torch.device("cpu")))
@@ -95,7 +98,9 @@ def test_each_term_reaches_what_it_should_and_never_the_teacher(card, make_studi
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def test_noise_switched_off_is_exactly_off_and_each_mode_touches_its_own(make_studies) -> None:  # type: ignore[no-untyped-def]
+def test_noise_switched_off_is_exactly_off_and_each_mode_touches_its_own(
+    make_studies: Callable[..., StudyTensors],
+) -> None:
     studies = make_studies(4)
     batch = next(studies.in_order(4, torch.device("cpu")))
     modes = {

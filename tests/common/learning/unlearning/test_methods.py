@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from common.errors import CohortError
 from common.learning.config import ModelConfig, UnlearnConfig
+from common.learning.data.tensors import Batch, StudyTensors
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.model.frozen import frozen_names
-from common.learning.unlearning.base import Pass, UnlearnSets
+from common.learning.model.image_text import ImageTextModel
+from common.learning.unlearning.base import Pass, Unlearned, UnlearnSets
 from common.learning.unlearning.methods import METHODS
 
 CONFIG = UnlearnConfig(passes=2, batch=6, retain_batch=4, lr=1e-3, tolerance=0.0, noise="none")
@@ -33,7 +37,9 @@ COSTS = {
 }
 
 
-def run(name: str, model, sets: UnlearnSets, config: UnlearnConfig = CONFIG, seed: int = 3):  # type: ignore[no-untyped-def]
+def run(
+    name: str, model: ImageTextModel, sets: UnlearnSets, config: UnlearnConfig = CONFIG, seed: int = 3
+) -> Unlearned:
     told: list[tuple[int, Pass]] = []
     done = METHODS[name](
         model, sets, config, ranking_weight=0.1, seed=seed, on_pass=lambda n, record: told.append((n, record))
@@ -83,14 +89,14 @@ def test_a_pass_walks_the_whole_retain_set(
     name: str, card: ModelCard, real_sets: UnlearnSets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    batch = type(real_sets.retain).batch
+    batch = StudyTensors.batch
 
-    def spy(self, rows, device):  # type: ignore[no-untyped-def]
+    def spy(self: StudyTensors, rows: NDArray[np.int64], device: torch.device) -> Batch:
         if self is real_sets.retain and torch.is_grad_enabled():
             seen.extend(rows.tolist())
         return batch(self, rows, device)
 
-    monkeypatch.setattr(type(real_sets.retain), "batch", spy)
+    monkeypatch.setattr(StudyTensors, "batch", spy)
     run(name, card.build(1), real_sets, CONFIG.model_copy(update={"passes": 1, "retain_batch": 5}))
     assert sorted(seen[-R:]) == list(range(R))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from common.learning.data.tensors import StudyTensors
 from common.learning.micro_batches import forward
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.model.image_text import ImageTextModel
+from common.learning.records import Cohort
 from common.learning.unlearning.base import Pass, UnlearnSets, distance
 from common.learning.unlearning.forget_mi import (
     WEIGHTINGS,
@@ -26,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def sets(cohort_of, tensors_of) -> UnlearnSets:  # type: ignore[no-untyped-def]  # fixtures of the root conftest
+def sets(cohort_of: Callable[..., Cohort], tensors_of: Callable[[Cohort], StudyTensors]) -> UnlearnSets:
     return UnlearnSets(
         forget=tensors_of(cohort_of(4, name="f", seed=1)),
         retain=tensors_of(cohort_of(5, name="r", seed=2)),

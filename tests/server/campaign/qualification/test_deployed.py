@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import RecordDict
 from rehearsal_world import CONFIG, PLAN, World
 from sqlalchemy import select
 from typer.testing import CliRunner
@@ -103,12 +104,17 @@ def test_a_coordinator_that_is_killed_goes_on_and_one_whose_model_was_trained_an
     exchange = there.world.federation.exchange
     exchanges = 0
 
-    def killed(*arguments: object, **named: object):  # type: ignore[no-untyped-def]
+    def killed(
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         nonlocal exchanges
         exchanges += 1
         if exchanges == 4:
             raise KilledError
-        return exchange(*arguments, **named)  # type: ignore[arg-type]
+        return exchange(kind, requests, deadline, whole)
 
     monkeypatch.setattr(there.world.federation, "exchange", killed)
     with pytest.raises(KilledError):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import RecordDict
 from rehearsal_world import CONFIG, NOW, PLAN, World
 from torch import Tensor
 
@@ -44,9 +45,14 @@ def kinds_of(federation: Federation) -> list[str]:
     kinds: list[str] = []
     exchange = federation.exchange
 
-    def noted(kind: str, *arguments: object, **named: object):  # type: ignore[no-untyped-def]
+    def noted(
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         kinds.append(kind)
-        return exchange(kind, *arguments, **named)  # type: ignore[arg-type]
+        return exchange(kind, requests, deadline, whole)
 
     federation.exchange = noted  # type: ignore[method-assign]
     return kinds

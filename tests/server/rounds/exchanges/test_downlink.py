@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,9 @@ def size_of(state: State) -> int:
     return sum(t.numel() * t.element_size() for t in state.values())
 
 
-def test_exact_differences_end_in_the_same_bits_as_whole_models(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_exact_differences_end_in_the_same_bits_as_whole_models(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     initial = card.build().state_dict()
     federation, sites = federation_of(north=3, south=5)
     bare = rounds(federation, initial)
@@ -64,8 +67,8 @@ def test_exact_differences_end_in_the_same_bits_as_whole_models(federation_of, c
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_ends_near_the_exact_model_with_half_the_bytes(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, precision: Precision
+def test_half_precision_ends_near_the_exact_model_with_half_the_bytes(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, precision: Precision
 ) -> None:
     initial = card.build().state_dict()
     federation, _ = federation_of(north=3, south=5)
@@ -79,7 +82,9 @@ def test_half_precision_ends_near_the_exact_model_with_half_the_bytes(  # type: 
     assert max(federation.meter.bytes_up, federation.meter.bytes_down) < 0.6 * 3 * 2 * size_of(initial)
 
 
-def test_a_site_that_has_the_model_is_sent_nothing_of_it(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_a_site_that_has_the_model_is_sent_nothing_of_it(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, sites = federation_of(north=2)
     with_databases(sites)
     state = federation.downlink.start(card.build().state_dict())
@@ -95,8 +100,8 @@ def test_a_site_that_has_the_model_is_sent_nothing_of_it(federation_of, card: Mo
     assert down[1] == 0
 
 
-def test_a_site_that_lost_its_base_is_sent_the_whole_model_once(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, caplog: pytest.LogCaptureFixture
+def test_a_site_that_lost_its_base_is_sent_the_whole_model_once(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, caplog: pytest.LogCaptureFixture
 ) -> None:
     federation, sites = federation_of(north=3, south=3)
     with_databases(sites)
@@ -112,7 +117,9 @@ def test_a_site_that_lost_its_base_is_sent_the_whole_model_once(  # type: ignore
     assert caplog.text.count("north: answered train with error no-base") == 1
 
 
-def test_a_base_that_was_changed_on_the_disk_is_noticed(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_a_base_that_was_changed_on_the_disk_is_noticed(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, sites = federation_of(north=3)
     with_databases(sites)
     initial = card.build().state_dict()
@@ -127,8 +134,8 @@ def test_a_base_that_was_changed_on_the_disk_is_noticed(federation_of, card: Mod
     assert state_digest(state) == state_digest(wanted)
 
 
-def test_training_that_was_cut_short_goes_on_to_the_same_bits_with_bases(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path
+def test_training_that_was_cut_short_goes_on_to_the_same_bits_with_bases(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
 ) -> None:
     federation, sites = federation_of(north=3, south=5)
     with_databases(sites)
@@ -152,8 +159,8 @@ def test_training_that_was_cut_short_goes_on_to_the_same_bits_with_bases(  # typ
     assert run(tmp_path / "cut", CONFIG) == whole
 
 
-def test_a_campaign_in_half_precision_ends_with_weights_that_every_site_has(  # type: ignore[no-untyped-def]
-    federation_of, card: ModelCard, tmp_path: Path
+def test_a_campaign_in_half_precision_ends_with_weights_that_every_site_has(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard, tmp_path: Path
 ) -> None:
     federation, sites = federation_of(north=5, south=4)
     with_databases(sites)
@@ -171,7 +178,9 @@ def test_a_campaign_in_half_precision_ends_with_weights_that_every_site_has(  # 
     assert all(state_digest(done.state) in site.received_weights.held() for site in sites.values())
 
 
-def test_what_is_kept_between_rounds_is_gone_once_a_version_is_adopted(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_kept_between_rounds_is_gone_once_a_version_is_adopted(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, sites = federation_of(north=3)
     with_databases(sites)
     federation.downlink = Downlink("fp16")
@@ -189,7 +198,9 @@ def frozen(card: ModelCard) -> ModelCard:
     return card.model_copy(update={"model": card.model.model_copy(update={"frozen_text_layers": 1})}).pinned()
 
 
-def test_frozen_layers_are_neither_trained_nor_sent(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_frozen_layers_are_neither_trained_nor_sent(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     card = frozen(card)
     federation, sites = federation_of(card, north=3)
     with_databases(sites)
@@ -214,7 +225,9 @@ def test_a_site_with_other_frozen_layers_does_not_take_part(card: ModelCard) -> 
     assert state_digest({name: here[name] for name in card.frozen_names()}) == card.frozen
 
 
-def test_a_site_refuses_an_instruction_that_names_other_encoders(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+def test_a_site_refuses_an_instruction_that_names_other_encoders(
+    federation_of: Callable[..., tuple[Federation, dict[str, Site]]], card: ModelCard
+) -> None:
     federation, _ = federation_of(card, north=3)
     federation.downlink = Downlink("fp32", frozenset(), ("0" * 64,))
     with pytest.raises(UnavailableError):
