@@ -187,7 +187,7 @@ def one_alone(words: list[str], health: str) -> str:
 def test_kustomize_splits_the_coordinator_into_one_process_a_container() -> None:
     pods = []
     for room in ("coordinator", "coordinator-split"):
-        command = ["kubectl", "kustomize", DEPLOY / "kubernetes" / room]
+        command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / room)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         (stateful,) = (part for part in yaml.safe_load_all(done.stdout) if part["kind"] == "StatefulSet")

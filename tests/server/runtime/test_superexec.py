@@ -6,7 +6,9 @@ import argparse
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pytest
 from flwr.common.args import add_args_flwr_app_common
@@ -19,27 +21,35 @@ from server.runtime.superexec import ForkingExecutor, arguments_of
 TOKEN = "a-token-that-nobody-sees"
 
 
-def spec(**changes: object) -> ExecutionSpec:
-    usual = {
-        "task_type": TaskType.SERVER_APP,
-        "runtime_api_address": "127.0.0.1:9",
-        "token": TOKEN,
-        "insecure": False,
-        "root_certificates_path": "/ca.crt",
-        "runtime_dependency_install": False,
-        "parent_pid": 7,
-        "suppress_output": True,
-        "task_id": 1,
-        **changes,
-    }
-    return ExecutionSpec(**usual)
+class SpecFields(TypedDict, total=False):
+    """The fields of a specification that a test may change."""
+
+    insecure: bool
+    root_certificates_path: str | None
+    runtime_dependency_install: bool
+    parent_pid: int | None
+
+
+def spec(**changes: Unpack[SpecFields]) -> ExecutionSpec:
+    usual = ExecutionSpec(
+        task_type=TaskType.SERVER_APP,
+        runtime_api_address="127.0.0.1:9",
+        token=TOKEN,
+        insecure=False,
+        root_certificates_path="/ca.crt",
+        runtime_dependency_install=False,
+        parent_pid=7,
+        suppress_output=True,
+        task_id=1,
+    )
+    return replace(usual, **changes)
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"insecure": True}, {"root_certificates_path": None}, {"runtime_dependency_install": True}], ids=str
 )
 def test_a_serverapp_is_told_what_flowers_executor_tells_it(
-    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    changes: SpecFields, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda argv, **_: commands.append(argv))

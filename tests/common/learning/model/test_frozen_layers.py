@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from encoder_folders import save_image, save_text
 
 from common.errors import ConfigError
 from common.learning.config import DataConfig, ModelConfig, TrainConfig
@@ -16,18 +17,17 @@ from common.learning.model.card import ModelCard
 from common.learning.model.frozen import first_layers, layers_of
 from common.learning.records import Cohort
 from common.learning.training import fit
-from tests.support.encoder_folders import save_image, save_text
 
 
 def card_of(folder: Path, image: str, text: str, **layers: int) -> ModelCard:
-    model = ModelConfig(
-        image_encoder="folder",
-        image_folder=str(save_image(folder / "image", image)),
-        text_encoder="folder",
-        text_folder=str(save_text(folder / "text", text)),
-        embedding=8,
-        **layers,
-    )
+    settings = {
+        "image_encoder": "folder",
+        "image_folder": str(save_image(folder / "image", image)),
+        "text_encoder": "folder",
+        "text_folder": str(save_text(folder / "text", text)),
+        "embedding": 8,
+    }
+    model = ModelConfig.model_validate({**settings, **layers})
     return ModelCard(model=model, data=DataConfig(), classes=("clear", "opacity"), vocab_size=1).pinned()
 
 
@@ -92,7 +92,7 @@ def test_more_layers_than_there_are_are_refused(reads: str, layers: dict[str, in
 )
 def test_layers_that_would_not_be_frozen_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        ModelConfig(**settings)
+        ModelConfig.model_validate(settings)
 
 
 def test_layers_are_the_outermost_numbered_modules_in_their_order() -> None:
