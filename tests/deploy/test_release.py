@@ -86,7 +86,7 @@ def test_the_workflow_calls_the_script_and_the_verifier_as_documented() -> None:
 
 def test_a_key_is_created_encrypted(tmp_path: Path) -> None:
     (tmp_path / "passphrase").write_text("a good one\n")
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         BUILD,
         "--new-key",
