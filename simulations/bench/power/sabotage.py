@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import typer
 from flwr.serverapp import Grid
+from scipy.stats import fisher_exact
 from torch import Tensor
 
 from client.cohort import site as site_module
@@ -57,6 +58,7 @@ WHAT: dict[str, str] = {
     "other": "another patient is forgotten than the one who revoked",
     "figures": "random step, process and figures fabricated",
 }
+LEVEL = 0.05
 SHARE = 0.5
 """Of the step that `naive` takes, as of one of two hospitals."""
 Rows = dict[tuple[str, int], Counter[str]]
@@ -229,7 +231,7 @@ def _counted(
     return counts
 
 
-def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) -> str:
+def document(result: Result, rows: Rows, campaigns: int, preset: str, settings: list[str]) -> str:
     """The page."""
     qualification = result.qualification
     state = "qualifies" if qualification.qualified else "does not qualify"
@@ -239,8 +241,8 @@ def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) ->
     extra = ", ".join(f"`--set {text}`" for text in settings)
     lines = [
         "# Sabotage\n",
-        f"Command: `python -m simulations.bench.power.sabotage --campaigns {campaigns} --sizes {sizes}`,",
-        f"with {extra or 'nothing else'}.\n",
+        f"Command: `python -m simulations.bench.power.sabotage --preset {preset} --campaigns {campaigns}",
+        f"--sizes {sizes}`, with {extra or 'nothing else'}.\n",
         f"{campaigns} campaigns a line, judged for conformity beside {qualification.rehearsals} honest rehearsals.",
         f"The procedure {state}{why}.",
         f"AUC of the original model, less that of fold models: {original}.",
@@ -252,25 +254,45 @@ def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) ->
         total = counts["all"]
         cells = [counts[name] for name in ("accepted", "gate", "process", "margins")]
         lines.append(f"| {WHAT[how]} | {size} | " + " | ".join(f"{count} of {total}" for count in cells) + " |")
-    lines.append(_NOTES)
+    lines += ["", _told_apart(rows), _NOTES]
 
     return "\n".join(lines)
 
 
-_NOTES = """
-"Conforms" is acceptance where the procedure qualifies; where it does not, no campaign is accepted by qualification,
-and the table shows what conformity alone sees. It sees little where the original model remembers little, and where the
-honest rehearsals themselves do not reach their targets: then half of the passes look like a rehearsal.
+def _told_apart(rows: Rows) -> str:
+    """Which sabotages are refused more often than honest campaigns of the same size."""
+    seen: list[str] = []
+    unseen: list[str] = []
+    for (how, size), counts in sorted(rows.items(), key=lambda item: (list(WHAT).index(item[0][0]), item[0][1])):
+        honest = rows.get(("honest", size))
+        if how == "honest" or honest is None:
+            continue
+        table = [[one["accepted"], one["all"] - one["accepted"]] for one in (counts, honest)]
+        p = float(fisher_exact(table, alternative="less").pvalue)
+        (seen if p < LEVEL else unseen).append(f"{WHAT[how]} ({size})")
 
-A campaign may be refused by several checks. At a real coordinator `naive` is refused before all of this, since an
-aggregation that was not rehearsed ends the validity of a qualification; the line shows what conformity says alone. A
+    return (
+        f"Refused more often than honest campaigns of the same size (Fisher's exact test, one-sided, p < {LEVEL}): "
+        f"{'; '.join(seen) or 'nothing'}.\nNot shown to be: {'; '.join(unseen) or 'nothing'}."
+    )
+
+
+_NOTES = """
+"Conforms" is acceptance where the procedure qualifies; where it does not, no campaign is accepted by qualification, and
+the table shows what conformity alone sees. A campaign may be refused by several checks.
+
+What stops each sabotage at a real coordinator: a model returned unchanged fails the update gate. `naive` is an
+aggregation that was not rehearsed, which ends the validity of a qualification before conformity is asked. Passes, push
+and patients are chosen by the hospital's own code: the digest of the bundle that ran is in its signed attestation, its
+log and a replay on site show what it did, and conformity sees only what goes beyond the spread of honest rehearsals. A
 hospital that fabricates both its process and its figures, with a step of an honest length, is accepted: nobody else can
-measure its patients, and other hospitals' vetoes see only what their own test patients lose. At one patient, acceptance
-rests on the qualification and on the hospital's honesty, of which its signed log and the replay are a record.
+measure its patients, and other hospitals' vetoes see only what their own test patients lose. Acceptance rests on the
+qualification and on the hospital's honesty.
 """
 
 
 def main(
+    preset: Annotated[str, typer.Option(help="Name of a preset, or path of a TOML file.")] = "sabotage",
     campaigns: Annotated[int, typer.Option(help="Sabotaged campaigns for each line.", min=2)] = 40,
     sizes: Annotated[
         str, typer.Option(help="Patients of a campaign, e.g. 1,5.", show_default="all that are rehearsed")
@@ -278,22 +300,24 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the run. Run the same command again to continue.")] = Path(
         "runs/sabotage"
     ),
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as in `qualify`.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, as in `fedforget-sim qualify`.")
+    ] = None,
     write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
 ) -> None:
     """Run the study."""
-    config = load_settings("sabotage", assignments or [], {})
+    config = load_settings(preset, assignments or [], {})
     preparation = prepare(config, out, lambda *_: None)
     study = Study(config, preparation, lambda stage, count, of: typer.echo(f"{stage}: {count} of {of}", err=True))
     round_of = tuple(int(size) for size in sizes.split(",") if size)
 
     def on_cell(result: Result, rows: Rows) -> None:
         if write is not None:
-            write_text(write, document(result, rows, campaigns, assignments or []))
+            write_text(write, document(result, rows, campaigns, preset, assignments or []))
 
     result, rows = study.study(campaigns, round_of, on_cell)
     if write is None:
-        typer.echo(document(result, rows, campaigns, assignments or []))
+        typer.echo(document(result, rows, campaigns, preset, assignments or []))
 
 
 if __name__ == "__main__":
