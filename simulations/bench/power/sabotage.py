@@ -261,20 +261,24 @@ def document(result: Result, rows: Rows, campaigns: int, preset: str, settings: 
 
 def _told_apart(rows: Rows) -> str:
     """Which sabotages are refused more often than honest campaigns of the same size."""
-    seen: list[str] = []
-    unseen: list[str] = []
+    refused: dict[str, list[str]] = {}
+    unnoticed: dict[str, list[str]] = {}
     for (how, size), counts in sorted(rows.items(), key=lambda item: (list(WHAT).index(item[0][0]), item[0][1])):
         honest = rows.get(("honest", size))
         if how == "honest" or honest is None:
             continue
         table = [[one["accepted"], one["all"] - one["accepted"]] for one in (counts, honest)]
         p = float(fisher_exact(table, alternative="less").pvalue)
-        (seen if p < LEVEL else unseen).append(f"{WHAT[how]} ({size})")
+        (refused if p < LEVEL else unnoticed).setdefault(WHAT[how], []).append(str(size))
 
     return (
-        f"Refused more often than honest campaigns of the same size (Fisher's exact test, one-sided, p < {LEVEL}): "
-        f"{'; '.join(seen) or 'nothing'}.\nNot shown to be: {'; '.join(unseen) or 'nothing'}."
+        f"Refused more often than honest campaigns of the same size (Fisher's exact test, one-sided, p < {LEVEL}), "
+        f"with the numbers of patients:\n{_listed(refused)}\n\nNot shown to be:\n{_listed(unnoticed)}"
     )
+
+
+def _listed(sizes: Mapping[str, list[str]]) -> str:
+    return "\n".join(f"- {what}: {', '.join(numbers)}" for what, numbers in sizes.items()) or "- none"
 
 
 _NOTES = """
