@@ -267,7 +267,7 @@ def _told_apart(rows: Rows) -> str:
         honest = rows.get(("honest", size))
         if how == "honest" or honest is None:
             continue
-        table = [[one["accepted"], one["all"] - one["accepted"]] for one in (counts, honest)]
+        table = np.array([[one["accepted"], one["all"] - one["accepted"]] for one in (counts, honest)])
         p = float(fisher_exact(table, alternative="less").pvalue)
         (refused if p < LEVEL else unnoticed).setdefault(WHAT[how], []).append(str(size))
 
