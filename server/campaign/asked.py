@@ -10,6 +10,7 @@ def asked_of(house: CoordinatorContext) -> list[SiteRow]:
     """The active hospitals with revocations; under `replace`, which takes one at a time, the one that is due first."""
     waiting = [site for site in house.sites() if site.state == "active" and site.pending]
     if house.settings.experiment.campaign.aggregation == "replace":
+        # `~` sorts after every date, so that a site without one comes last.
         waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
 
     return waiting

@@ -145,11 +145,11 @@ def _forgetting(
         NobodyWaitsError: the chosen sites answered, and nobody waits there any more.
     """
     statuses = federation.status()
-    collected = collected_of(federation, statuses, chosen, aggregation)
-    sites_dropped = sorted(set(chosen or ()) - set(collected.forgetting))
+    collection = collected_of(federation, statuses, chosen, aggregation)
+    sites_dropped = sorted(set(chosen or ()) - set(collection.forgetting))
     away = [name for name in sites_dropped if name not in statuses]
 
-    if not collected.forgetting:
+    if not collection.forgetting:
         if chosen is None or away:
             silent = f"{', '.join(away)} did not answer; " if away else ""
             raise NotUnlearnedError(f"{silent}no site that answers has a pending revocation", away)
@@ -158,9 +158,9 @@ def _forgetting(
 
     for name in sites_dropped:
         journal.note("dropped", "it did not answer" if name in away else "no revocation waits there any more", name)
-    journal.note("aggregation", f"{collected.aggregation} of {', '.join(collected.forgetting)}")
+    journal.note("aggregation", f"{collection.aggregation} of {', '.join(collection.forgetting)}")
 
-    return collected, None
+    return collection, None
 
 
 def run_campaign(
@@ -192,31 +192,34 @@ def run_campaign(
         UndecidableError: as `out_of_reach` says.
     """
     journal.enter(CampaignState.COLLECTING)
+    # Rounding errors of an earlier line of rounds do not belong to this one (ADR 7).
     federation.downlink.begin()
-    collected, _ = step(
+    collection, _ = step(
         journal,
         "collect",
         Collected,
         lambda: _forgetting(federation, journal, chosen, config.campaign.aggregation),
     )
-    collected = without_aside(journal, collected)
+    # The step stays as it was recorded; sites that the campaign has set aside since are taken out here.
+    collection = without_aside(journal, collection)
     # After a restart nobody is asked again.
-    federation.registered.update(collected.registered)
-    if sites_without := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
+    federation.registered.update(collection.registered)
+    # Both before the first audit: it would cost every site an evaluation for nothing.
+    if sites_without := [name for name in collection.forgetting if not collection.retain_studies.get(name)]:
         raise NobodyRetainedError(f"nobody is left to retain at {', '.join(sites_without)}")
-    if descents := out_of_reach(collected):
+    if descents := out_of_reach(collection):
         raise UndecidableError(descents)
-    fewest_rounds = least_retention(collected)
+    fewest_rounds = least_retention(collection)
     before, _ = step(
         journal,
         "before",
         FederationFigures,
-        lambda: (audit(federation, parent, config.decision, config.seed, collected), None),
+        lambda: (audit(federation, parent, config.decision, config.seed, collection), None),
     )
-    found = make_candidate(
+    candidate = make_candidate(
         federation,
         parent,
-        collected,
+        collection,
         config,
         journal=journal,
         folder=folder,
@@ -230,19 +233,19 @@ def run_campaign(
         journal,
         "audit",
         FederationFigures,
-        lambda: (audit(federation, found.state, config.decision, config.seed, collected), None),
+        lambda: (audit(federation, candidate.state, config.decision, config.seed, collection), None),
     )
     journal.enter(CampaignState.DECIDING)
 
     return Campaign(
-        found.state,
-        collected,
-        found.rounds,
-        found.unlearn_cost,
-        found.retain_cost,
+        candidate.state,
+        collection,
+        candidate.rounds,
+        candidate.unlearn_cost,
+        candidate.retain_cost,
         before,
         figures,
-        decision_on(before, figures, found.state, config),
+        decision_on(before, figures, candidate.state, config),
     )
 
 

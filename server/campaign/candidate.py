@@ -105,6 +105,7 @@ def _retain(
     states = [state]
     records = []
 
+    # What a retention step undoes of the unlearning is taken out of it again.
     def bend(name: str, after: Tensor) -> Tensor:
         return without_return(after, states[-1][name], state[name] - parent[name])
 

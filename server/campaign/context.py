@@ -15,7 +15,8 @@ from common.evidence.keys import SigningKey
 from common.learning.model.card import ModelCard
 from common.platform.keys.private_keys import load_signing_key
 from common.platform.sql import open_database, transaction
-from server.campaign.store import CampaignStore, Clock
+from server.campaign.journal import Clock
+from server.campaign.store import CampaignStore
 from server.database import SiteRow, pending_migration, unsigned64
 from server.membership.federation_card import federation_card
 from server.registry.registry import Registry
@@ -63,6 +64,7 @@ class CoordinatorContext:
     def nodes(self) -> Mapping[str, int]:
         """Flower's node of each site that may take part."""
         rows = [row for row in self.sites() if row.state == "active" and row.node is not None]
+        # Node ids of Flower are unsigned; the database stores the signed number of the same bits.
         return {row.name: unsigned64(row.node) for row in rows if row.node is not None}
 
     def signing_key(self) -> SigningKey:
@@ -88,6 +90,7 @@ def open_house(root: Path, clock: Clock = utc_now) -> CoordinatorContext:
     settings = folder.settings()
     engine = open_database(folder.database_url(settings))
 
+    # Only `up` migrates: a command that lists something must not change the schema under a running coordinator.
     if (schema := pending_migration(engine)) is not None:
         raise InputError(
             f"the database has schema {schema}",

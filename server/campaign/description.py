@@ -75,6 +75,7 @@ def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
         "steps": [
             {"step": phase.step, "finished": phase.finished}
             for phase in house.store.phases(number)
+            # A change of state is a phase in the database, too; people see it among the events.
             if not phase.step.startswith("state:")
         ],
         "events": [

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
-from common.errors import CheckpointError, InputError, RefusedError
+from common.errors import CheckpointError
 from common.platform.sql import transaction
-from server.database import CampaignRow, EventRow, PhaseRow
+from server.campaign.campaign_rows import add_event, move, owned_row, phase_row
+from server.database import PhaseRow
 from server.rounds.journal import B, State
 from server.rounds.states import CampaignState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from server.campaign.store import CampaignStore
-
-
-class GivenUpError(RefusedError):
-    """This run of the campaign may write no more: it was cancelled, or another run has taken it over."""
+Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseJournal:
     """The journal of one campaign, as one attempt may write it. Raises `GivenUpError` once it may not."""
 
-    store: CampaignStore
+    engine: Engine
+    clock: Clock
+    folder: Path
+    """Where its weights between two steps lie."""
     number: int
     attempt: int
 
     def get(self, step: str, kind: type[B]) -> tuple[B, State] | None:
         """See `Journal`. A step whose weights were lost or damaged is done again."""
-        with transaction(self.store.engine) as session:
+        with transaction(self.engine) as session:
             owned_row(session, self.number, self.attempt)
             row = session.scalars(phase_row(self.number, step)).first()
 
@@ -60,76 +59,45 @@ class DatabaseJournal:
         """See `Journal`."""
         digest = ""
 
+        # The file first: a row that is committed names weights that are on disk (ADR 5).
         if weights:
             from server.rounds.step_weights import write_weights  # noqa: PLC0415 - see `get`
 
             digest = write_weights(self._file(step), weights)
 
-        with transaction(self.store.engine) as session:
+        with transaction(self.engine) as session:
+            # In the transaction that writes: a run that was believed dead and is not ends here.
             owned_row(session, self.number, self.attempt)
             row = session.scalars(phase_row(self.number, step)).first()
             if row is None:
                 row = PhaseRow(campaign=self.number, step=step)
                 session.add(row)
 
-            row.finished = self.store.clock()
+            row.finished = self.clock()
             row.weights = digest
             row.body = body.model_dump(mode="json")
 
     def enter(self, state: CampaignState, reason: str = "") -> None:
         """See `Journal`."""
-        with transaction(self.store.engine) as session:
+        with transaction(self.engine) as session:
             row = owned_row(session, self.number, self.attempt)
+            # A run that starts again passes through the states it was in before.
             if session.scalars(phase_row(self.number, f"state:{state}")).first():
                 return
-            self.store._move(session, row, state, reason)
+            move(session, row, state, reason, self.clock())
             body = {"reason": reason}
             session.add(PhaseRow(campaign=self.number, step=f"state:{state}", finished=row.changed, body=body))
 
     def entered(self, state: CampaignState) -> str | None:
         """The reason for which the campaign came into this state, None if it has not been there."""
-        with transaction(self.store.engine) as session:
+        with transaction(self.engine) as session:
             row = session.scalars(phase_row(self.number, f"state:{state}")).first()
         return None if row is None else str(row.body.get("reason", ""))
 
     def note(self, kind: str, detail: str, site: str | None = None) -> None:
         """See `Journal`."""
-        with transaction(self.store.engine) as session:
-            add_event(session, self.store.clock(), self.number, kind, detail, site)
+        with transaction(self.engine) as session:
+            add_event(session, self.clock(), self.number, kind, detail, site)
 
     def _file(self, step: str) -> Path:
-        return self.store.folder(self.number) / f"{step.replace(':', '-')}.safetensors"
-
-
-def phase_row(number: int, step: str) -> Any:
-    """Selects the row of a finished step."""
-    return select(PhaseRow).where(PhaseRow.campaign == number, PhaseRow.step == step)
-
-
-def locked_row(session: Session, number: int) -> CampaignRow:
-    """The row of a campaign, locked until the transaction ends.
-
-    Raises:
-        InputError: there is no campaign of that number.
-    """
-    row = session.get(CampaignRow, number, with_for_update=True)
-    if row is None:
-        raise InputError(f"there is no campaign {number}", remedy="see `fedforget-server campaign list`")
-    return row
-
-
-def owned_row(session: Session, number: int, attempt: int) -> CampaignRow:
-    """The locked row of a campaign that `attempt` still owns.
-
-    Raises:
-        GivenUpError: another run took it over, or it has ended.
-    """
-    row = locked_row(session, number)
-    if row.attempt != attempt or row.open is None:
-        raise GivenUpError(f"campaign {number} is {row.state}, attempt {attempt} may write no more")
-    return row
-
-
-def add_event(session: Session, at: datetime, number: int, kind: str, detail: str, site: str | None = None) -> None:
-    """Add a line to the record of a campaign."""
-    session.add(EventRow(at=at, campaign=number, site=site, kind=kind, detail=detail))
+        return self.folder / f"{step.replace(':', '-')}.safetensors"

@@ -125,12 +125,14 @@ def _or_retrain(
         until = None if batch_at is None else f"patients wait for the retraining of {batch_at:%Y-%m-%d %H:%M} UTC"
         return Wait(until or f"needs a person: the campaigns for {', '.join(everybody)} failed", batch_at)
 
-    found = _batch(now, able, policy, recent, at_once)
-    if isinstance(found, Start):
-        return Start(everybody, renewal, "retraining") if renewal else found
-    moments = [moment for moment in (found.until, batch_at) if moment is not None]
+    choice = _batch(now, able, policy, recent, at_once)
+    if isinstance(choice, Start):
+        # A renewal replaces a campaign that would start now; it never starts one.
+        return Start(everybody, renewal, "retraining") if renewal else choice
+    # Neither is ready: look again when the first of them is.
+    moments = [moment for moment in (choice.until, batch_at) if moment is not None]
 
-    return Wait(found.reason, min(moments, default=None))
+    return Wait(choice.reason, min(moments, default=None))
 
 
 def _batch_at(
@@ -145,6 +147,7 @@ def _batch_at(
         return None
     due = min(site.due(policy) or now for site in in_batch)
     begin = now if policy.retrain_batch == "each" else due - timedelta(hours=policy.lead_hours)
+    # One site that may go is enough: the retraining forgets the others' patients as well.
     free = min(
         max(site.free_at or now, _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day))
         for site in in_batch
@@ -164,7 +167,7 @@ def overdue(
     if not policy.automatic:
         return None
     near = timedelta(hours=policy.escalate_hours)
-    found = []
+    names = []
 
     for site in sites:
         stuck = (
@@ -176,15 +179,16 @@ def overdue(
         # It may announce for ever what has been retrained away, and cost everybody a training each time.
         if site.answered or site.leaves_it_to_others(policy):
             continue
+        # Failures up to the limit are those of its own campaigns. What is beyond it are retrainings that failed.
         failed_since = site.failures - policy.max_failures if site.needs_person(policy) else site.failures
         may_start = failed_since == 0 or site.free_at is None or site.free_at <= now
         within_limit = _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day) <= now
         if may_start and within_limit and failed_since < policy.max_failures:
-            found.append(site.name)
+            names.append(site.name)
 
-    if not found:
+    if not names:
         return None
-    return Start(tuple(sorted(found)), "due, and their hospitals do not unlearn", "retraining")
+    return Start(tuple(sorted(names)), "due, and their hospitals do not unlearn", "retraining")
 
 
 def _batch(
@@ -228,6 +232,7 @@ def _first(sites: list[SiteState], latest: Mapping[str, datetime], at_once: int 
 
 
 def _free_at(now: datetime, starts: Sequence[datetime], limit: int) -> datetime:
+    # A sliding day: the place of the `limit`-th newest start is free again 24 hours after it.
     within = sorted((at for at in starts if at > now - _DAY), reverse=True)
     return now if len(within) < limit else within[limit - 1] + _DAY
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from common.errors import InputError, RefusedError
 from common.platform.sql import transaction
-from server.campaign.journal import DatabaseJournal, add_event, locked_row, owned_row, phase_row
+from server.campaign.campaign_rows import add_event, locked_row, move, owned_row, phase_row
+from server.campaign.journal import Clock, DatabaseJournal
 from server.database import CampaignRow, EventRow, PhaseRow
 from server.rounds.journal import B
-from server.rounds.states import WAYS, CampaignState
+from server.rounds.states import CampaignState
 
-if TYPE_CHECKING:
-    pass
-
-Clock = Callable[[], datetime]
 CANDIDATE = "candidate"
 OVERRULED = "overruled"
 """Steps: a candidate that was not published, and that a person published it all the same."""
@@ -72,6 +68,7 @@ class CampaignStore:
             sites=None if sites is None else sorted(sites),
         )
 
+        # The unique column `open` decides, and no query before it: two processes may plan at the same time.
         try:
             with transaction(self.engine) as session:
                 session.add(row)
@@ -128,6 +125,7 @@ class CampaignStore:
             steps = steps.where(PhaseRow.campaign == number)
         with transaction(self.engine) as session:
             rows = session.scalars(steps).all()
+        # Later entries replace earlier ones, so that the verdict that stands first in `VERDICTS` has the last word.
         rows = sorted(rows, key=lambda row: VERDICTS.index(row.step), reverse=True)
 
         return {row.campaign: row.body for row in rows}
@@ -146,6 +144,7 @@ class CampaignStore:
         """Remember which Flower run an attempt is; both as `signed64`."""
         with transaction(self.engine) as session:
             row = locked_row(session, number)
+            # A run that was taken over while it started must not write its id over its successor's.
             if row.attempt == attempt:
                 row.run = run
                 row.series = series
@@ -153,19 +152,11 @@ class CampaignStore:
     def retrains(self, number: int, attempt: int, parent: str | None) -> None:
         """A training turns out to forget patients: from here on it is a retraining, which replaces `parent`."""
         with transaction(self.engine) as session:
-            row = self.owned(session, number, attempt)
+            row = owned_row(session, number, attempt)
             if row.kind == "training":
                 row.kind = "retraining"
                 row.parent = parent
                 add_event(session, self.clock(), number, "retraining", "revocations wait: the training forgets them")
-
-    def owned(self, session: Session, number: int, attempt: int) -> CampaignRow:
-        """The row of an open campaign that `attempt` may write, locked.
-
-        Raises:
-            GivenUpError: it may not.
-        """
-        return owned_row(session, number, attempt)
 
     def publish(self, number: int, version: str) -> None:
         """Remember which version a campaign ended in."""
@@ -183,7 +174,8 @@ class CampaignStore:
         """End a campaign from outside: `cancelled` by a person, `failed` by the watchdog."""
         with transaction(self.engine) as session:
             row = locked_row(session, number)
-            self._move(session, row, state, reason)
+            move(session, row, state, reason, self.clock())
+            # A run that is still alive ends at its next write.
             row.attempt += 1
 
     def clean(self, number: int) -> None:
@@ -229,6 +221,7 @@ class CampaignStore:
             with transaction(self.engine) as session:
                 row = locked_row(session, number)
                 is_training = row.kind != "unlearning" or session.scalars(phase_row(number, "state:retraining")).first()
+                # Not by `move`: no way leads out of an end but this one. Both states are followed by `published`.
                 row.state = CampaignState.RETRAINING if is_training else CampaignState.DECIDING
                 row.open = True
                 row.retry_at = None
@@ -247,12 +240,4 @@ class CampaignStore:
 
     def journal(self, number: int, attempt: int) -> DatabaseJournal:
         """What an attempt reads and writes."""
-        return DatabaseJournal(self, number, attempt)
-
-    def _move(self, session: Session, row: CampaignRow, state: CampaignState, reason: str) -> None:
-        if state not in WAYS[CampaignState(row.state)]:
-            raise RefusedError(f"campaign {row.number} is {row.state} and cannot become {state}")
-        row.state, row.reason, row.changed = state, reason, self.clock()
-        if state.ended:
-            row.open = None
-        add_event(session, row.changed, row.number, "state", f"{state}: {reason}" if reason else str(state))
+        return DatabaseJournal(self.engine, self.clock, self.folder(number), number, attempt)

@@ -70,7 +70,7 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
 
 def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
     """What a person has to see to, by site."""
-    found: dict[str, list[str]] = {}
+    needs_by_site: dict[str, list[str]] = {}
 
     for site in site_states(session, policy):
         conditions = []
@@ -89,9 +89,9 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
                 f"registers {count.train_studies} studies: site approve-counts {site.name} {count.train_studies}"
             )
         if conditions:
-            found[site.name] = conditions
+            needs_by_site[site.name] = conditions
 
-    return found
+    return needs_by_site
 
 
 def earliest_due(session: Session, policy: PolicyConfig) -> datetime | None:
@@ -112,6 +112,7 @@ def report_escalated(session: Session, sites: Sequence[SiteState], policy: Polic
         detail = f"needs a person after {site.failures} campaigns without a version; {site.last_failure}"
         if not site.needs_person(policy):
             detail = f"needs a person: retrained around {site.retrainings} times, and it has not unlearned since"
+        # The text tells reports apart: it changes with each further failure, which is then reported as well.
         escalations = select(EventRow.id).where(EventRow.site == site.name, EventRow.kind == "escalated")
         if session.scalars(escalations.where(EventRow.detail == detail)).first() is None:
             session.add(EventRow(at=now, site=site.name, kind="escalated", detail=detail))
@@ -170,6 +171,7 @@ def renewal(session: Session, policy: PolicyConfig) -> str:
     steps = select(PhaseRow).where(PhaseRow.campaign.in_(since), PhaseRow.step == "collect").order_by(PhaseRow.id)
     bodies = [row.body for row in session.scalars(steps)]
     forgotten = sum(body.get("patients", 0) for body in bodies)
+    # As of the first campaign since the training: later registrations lack those who were forgotten.
     first = bodies[0].get("registered", {}) if bodies else {}
     studies_before = sum(counts.get(_TRAIN, 0) for counts in first.values())
     if not studies_before or forgotten < policy.renew_after * studies_before:

@@ -13,7 +13,7 @@ from common.platform.console.process import check_public_url, public_url, serve,
 from common.platform.console.sign_in.accounts import open_accounts
 from common.platform.console.sign_in.openid import open_id
 from server.campaign.context import open_house, utc_now
-from server.campaign.store import Clock
+from server.campaign.journal import Clock
 from server.console.board import board_pages, menu
 from server.console.desk import ROLES, Desk
 from server.settings import CONSOLE_ISSUER, ServerFolder

@@ -15,6 +15,8 @@ from server.rounds.weights.walk import Step, Walk, Workspace
 
 State = dict[str, Tensor]
 
+# 2^40 steps resolve about 1e-12 of a weight. Weights stay below 2^20 (`walk.LARGEST`) and shares add up to 1, so that
+# the sum stays below 2^60 and cannot overflow an int64.
 SCALE = 2.0**40
 """Fixed-point steps per unit. Whole numbers add up to the same sum in whatever order the replies come."""
 
@@ -46,6 +48,7 @@ class RunningMean:
         self._begin(state)
 
         try:
+            # All shapes and dtypes first: a state that does not fit must not be found out after half of it was added.
             if {name for name in state if name not in self._without} != self._shapes.keys():
                 raise WireError("the weights are of another model than those before")
             for name, shape in self._shapes.items():
@@ -59,6 +62,7 @@ class RunningMean:
         except CheckpointError as err:
             raise WireError(err.problem) from None
         finally:
+            # Otherwise a first state that is refused would fix the shapes to which every later one is compared.
             if first and not self._weight:
                 self._sum = None
 
@@ -77,23 +81,27 @@ class RunningMean:
         """
         store = self._begin(before)
         walk = Walk(after, before, self._space, self._row)
-        sites_added = 0
+        slabs_added = 0
 
         try:
             for slab, values in walk:
                 self._shift(store, slab, values, share)
-                sites_added += 1
+                slabs_added += 1
             step = walk.step
             judge(step)
+        # Also on KeyboardInterrupt and on errors of the disk: half a reply in the sum would count without its weight.
         except BaseException:
+            # A range that was being written holds anything, so that nothing can be taken out of it.
             if not self._sound:
                 raise
             self._sound = False
-            for slab, values in islice(Walk(after, before, self._space, self._row), sites_added):
+            # Decoding again costs time but no memory; a copy of the sum would be as large as the model, in int64.
+            for slab, values in islice(Walk(after, before, self._space, self._row), slabs_added):
                 self._shift(store, slab, values, -share)
             self._sound = True
             raise
 
+        # Counted last, and rounded as the tensors were: `means` divides by what was really added.
         self._weight += round(share * SCALE)
         return step
 
@@ -143,6 +151,8 @@ class RunningMean:
 
             for start in range(0, len(mean), SLAB):
                 stop = min(start + SLAB, len(mean))
+                # Over the weight of those who answered, not over 1: a missing site must not shrink the mean towards
+                # zero.
                 values = self._sum.read(begin + start, begin + stop).double().div_(self._weight)
                 mean[start:stop] = (values if kind.is_floating_point else values.round_()).to(kind)
 
@@ -163,9 +173,13 @@ def shares(studies: Mapping[str, float], most: float = 1.0) -> dict[str, float]:
     total = sum(positive.values())
     if total <= 0:
         raise WireError("no site has studies to train on")
+    # Below an equal share, no distribution adds up to 1.
     most = max(most, 1.0 / len(positive))
     at_cap: set[str] = set()
 
+    # A site that is cut off raises the others' shares, which may lift the next one over the cap; each pass caps at
+    # least
+    # one more, so there are at most as many passes as sites.
     while True:
         free = {name: count for name, count in positive.items() if name not in at_cap}
         rest_share = 1.0 - most * len(at_cap)

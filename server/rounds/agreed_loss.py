@@ -24,11 +24,14 @@ def agreed_loss(losses: Mapping[str, float], registered: Mapping[str, float]) ->
     if not weighing:
         return None
     weights = shares(weighing, _MOST_SHARE)
+    # By name as well, so that equal losses give the same order at every run.
     sites_by_loss = sorted(weights, key=lambda site: (losses[site], site))
     below = 0.0
 
     for site, following in zip(sites_by_loss, [*sites_by_loss[1:], sites_by_loss[-1]], strict=True):
         below += weights[site]
+        # Exactly half lies below: any value up to the next loss is a median. Floats of shares rarely add up to .5
+        # exactly.
         if abs(below - 0.5) < 1e-9:
             return (losses[site] + losses[following]) / 2
         if below > 0.5:

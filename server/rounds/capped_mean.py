@@ -48,14 +48,17 @@ class CappedMean:
         Raises:
             WireError: nothing was added.
         """
+        # The caps hold for those who answered: without the missing sites' shares, the largest one would exceed `most`.
         weights = shares({name: self._registered[name] for name in taken}, self._most)
         sites_with_answers = {name if name in self._apart else _TOGETHER for name in taken}
         groups = {name: mean for name, mean in self._sums.items() if name in sites_with_answers}
         if len(groups) < 2:
             yield from next(iter(groups.values()), RunningMean()).means(like)
             return
+        # Each sum is a mean already, and weighs by the capped shares of the sites in it.
         of_group = {name: weights[name] for name in groups if name != _TOGETHER}
         of_group[_TOGETHER] = sum(weight for name, weight in weights.items() if name not in self._apart)
+        # Means are combined in double precision, and rounded to the model's dtype once.
         precise = {name: torch.empty(0, dtype=torch.float64) for name in like}
         parts = [(of_group[name], mean.means(precise)) for name, mean in groups.items()]
 

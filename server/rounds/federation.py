@@ -56,7 +56,7 @@ class Federation(Exchanges):
     check_aggregate: ChecksAggregate = _unchecked
     classes: int | None = None
     """Of the model, which figures must be of; None where it is not known."""
-    named: bool = True
+    names_known: bool = True
     """False while the names in `nodes` are not yet those of the sites."""
     registered: dict[str, Mapping[str, int]] = field(default_factory=dict)
     """Patients by set, as each site said last."""
@@ -74,7 +74,8 @@ class Federation(Exchanges):
 
         def work() -> B:
             reply = unpack(records, body)
-            if self.named and getattr(reply, "site", site) != site:
+            # Before the names are known, a node is called `node-N` and its first reply tells the name.
+            if self.names_known and getattr(reply, "site", site) != site:
                 raise WireError("the reply is in the name of another site")
             if check is not None:
                 check(reply)
@@ -104,6 +105,7 @@ class Federation(Exchanges):
 
         def work() -> Mapping[str, Tensor] | None:
             arrays = arrays_of(records)
+            # Frozen layers never change, so that weights for them are an attempt to replace an encoder.
             if self.downlink.frozen & arrays.keys():
                 raise WireError("weights of frozen layers")
             after: Mapping[str, Tensor] = Decoded(arrays, before)
@@ -116,6 +118,7 @@ class Federation(Exchanges):
     def status(self, deadline: float | None = None) -> dict[str, StatusReply]:
         """Ask every site for its counts; this is the registration that averaging weighs by."""
         requests = dict.fromkeys(self.sites, pack(StatusRequest()))
+        # Lazily: each reply is checked and let go before the next one is fetched.
         replies = (
             (name, self.read(name, STATUS, r, StatusReply, _check_status))
             for name, r in self.exchange(STATUS, requests, deadline)

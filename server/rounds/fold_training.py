@@ -92,6 +92,7 @@ def train_folds(
     Raises:
         UnavailableError: too few sites took part.
     """
+    # What an interrupted run left, read before the meter starts, so that its cost counts on.
     progress_file = folder / "progress.json"
     progress = _Progress()
     if progress_file.exists():
@@ -112,6 +113,7 @@ def train_folds(
     try:
         for at in range(progress.groups, len(groups)):
             models = FoldModels(lineage=lineage, models=groups[at])
+            # A downlink of its own: the errors of rounding and the bases of this line of rounds are of other models.
             federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, models.keys), usual.encoders)
             weights = folder / f"group-{at}"
             state = _begun(federation, models, card, seed, weights / str(progress.rounds), progress.rounds)
@@ -129,6 +131,8 @@ def train_folds(
                     quorum=quorum,
                     folds=models,
                 )
+                # Weights, then the record that refers to them, then the older weights go: killed in between, one pair
+                # is whole.
                 _save(state, models, card, weights / str(number + 1))
                 note(rounds=number + 1)
                 shutil.rmtree(weights / str(number), ignore_errors=True)
@@ -143,6 +147,7 @@ def train_folds(
                 update={"folded": progress.folded.model_copy(update={"without": tuple(sorted(without))})}
             )
             note(groups=at + 1, rounds=0)
+    # Whatever happens, the federation goes on with its own line of rounds.
     finally:
         federation.downlink = usual
 

@@ -36,6 +36,7 @@ def step(
     journal: Journal, name: str, kind: type[B], work: Callable[[], tuple[B, Mapping[str, Tensor] | None]]
 ) -> tuple[B, State]:
     """What step `name` left; its work is only done if it has not been."""
+    # Work that was done is not repeated: another seed or another set of answers would give another model.
     entry = journal.get(name, kind)
     if entry is not None:
         return entry

@@ -18,6 +18,7 @@ from server.rounds.federation import Federation
 
 def check_evaluation(federation: Federation, name: str, purpose: str, reply: EvaluateReply) -> None:
     """Raise a `WireError` unless the figures are those that were asked for, and can be."""
+    # A reply that answers another question could put figures where nobody looks for them.
     if (reply.selection is not None, reply.audit is not None) != (purpose == "selection", purpose == "audit"):
         raise WireError(f"the figures are not those of the {purpose} that was asked for")
     if reply.selection is not None:
@@ -72,6 +73,7 @@ def evaluate(
 
     for name, records in federation.ask(EVALUATE, request, state, federation.sites):
         check = partial(check_evaluation, federation, name, request.purpose)
+        # An answer that is refused is reported by `read`; the others' figures go on.
         reply = federation.read(name, EVALUATE, records, EvaluateReply, check)
         if reply is None:
             continue

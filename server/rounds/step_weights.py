@@ -37,11 +37,13 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
     Raises:
         OutputError: the folder cannot be written or the disk is full.
     """
+    # Written beside it and renamed: the journal's row may only name a file that is whole.
     part = path.with_suffix(".part")
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part)
+        # The row that names this file is durable as soon as it is committed; the file must be so before.
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)

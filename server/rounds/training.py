@@ -104,7 +104,10 @@ def train(
 
     if progress_file.exists():
         progress = _Progress.model_validate_json(progress_file.read_bytes())
+        # The last finished round. A round that was under way is trained again, with the same seed.
         state, _ = load_checkpoint(last, card)
+        # Rounding errors of the run that ended are lost, here and at the sites; see
+        # docs/adr/0007-changes-on-the-wire.md.
         federation.downlink.begin()
         federation.meter = Meter.of(progress.cost)
         for earlier in progress.rounds:
@@ -112,14 +115,15 @@ def train(
     else:
         state = federation.downlink.start(initial)
 
-    studies_by_site = federation.shares(federation.retained(federation.status()))
+    # Once for the whole run: all its rounds average by the same shares.
+    share_by_site = federation.shares(federation.retained(federation.status()))
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
         after, record = average_round(
             federation,
             TRAIN,
             state,
-            studies_by_site,
+            share_by_site,
             config,
             epochs=config.local_epochs,
             number=number,
@@ -127,6 +131,7 @@ def train(
             quorum=quorum,
         )
         progress.finished = _note(progress, record, config)
+        # The figures of a round are of the weights that it began with.
         if progress.best == number:
             save_checkpoint(best, state, card)
         if not progress.finished:
@@ -134,16 +139,18 @@ def train(
             save_checkpoint(last, state, card)
 
         progress.cost = asdict(federation.meter)
+        # After the checkpoints: the record never names weights that are not on disk.
         write_text(progress_file, progress.model_dump_json())
         on_round(record)
 
+    # No round follows whose replies would measure the last weights, so they are measured by themselves.
     if not progress.finished:
         selection = selection_of(federation, state, seed)
         record = Round(
             phase="train",
             round=len(progress.rounds),
             selection=selection.result(),
-            agreed=agreed_loss_of(federation, selection, studies_by_site),
+            agreed=agreed_loss_of(federation, selection, share_by_site),
         )
         _note(progress, record, config)
         if progress.best == record.round:
@@ -156,7 +163,7 @@ def train(
     state, _ = load_checkpoint(best, card)
     rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
 
-    return Trained(state, tuple(rounds), frozenset(studies_by_site))
+    return Trained(state, tuple(rounds), frozenset(share_by_site))
 
 
 def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
@@ -236,6 +243,7 @@ def average_round(
         raise UnavailableError(
             f"sites with {share:.0%} of the studies took part in {kind}, {least_share:.0%} must; {away} did not"
         )
+    # One site's weights "averaged" alone would be visible in the next model as they are.
     if federation.counts is not None and len(sites_taken) < fewest(registered):
         raise UnavailableError(f"{', '.join(sites_taken)} alone took part in {kind}; {away} did not")
     record = Round(
@@ -248,6 +256,7 @@ def average_round(
         norms=norms,
         agreed=agreed_loss_of(federation, merge, registered),
     )
+    # The mean is rounded for the wire before it is checked: what is checked is what the sites will have.
     means = mean.means(state, sites_taken)
     if bend is not None:
         means = ((name, bend(name, tensor)) for name, tensor in means)

@@ -28,8 +28,8 @@ from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
 from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import server_log
+from server.campaign.campaign_rows import GivenUpError
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.journal import GivenUpError
 from server.campaign.policy import Start, decide, overdue
 from server.campaign.qualification.store import QualificationStore
 from server.campaign.running.tries import put_off

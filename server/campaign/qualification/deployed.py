@@ -84,6 +84,7 @@ def carry_on(house: CoordinatorContext, federation: Federation, number: int) -> 
 
 def _work(house: CoordinatorContext, federation: Federation, store: QualificationStore, number: int) -> None:
     request = store.requested(number)
+    # A retraining begins another line of models, of which the rehearsals would say nothing.
     if lineage_of(house) != request.lineage:
         _end(house, store, number, "the model was retrained meanwhile")
         return
@@ -104,6 +105,7 @@ def _work(house: CoordinatorContext, federation: Federation, store: Qualificatio
         )
         store.register(number, register, house.signing_key())
         _event(house, "qualification-registered", f"qualification {number}: {register.digest}")
+    # Rehearsals by other settings would qualify a procedure that no campaign follows.
     elif register.circumstances.configuration != configuration_digest(terms.experiment, retention_rounds(terms)):
         _end(house, store, number, "the settings have changed since the register was signed")
         return

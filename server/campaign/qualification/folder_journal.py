@@ -65,6 +65,7 @@ class FolderJournal:
             from server.rounds.step_weights import write_weights  # noqa: PLC0415 - see `get`
 
             digest = write_weights(self._weights(step), weights)
+        # Last: a step exists once this file does, and then its weights are whole.
         write_text(self._file(step), _Step(body=body.model_dump_json(), weights=digest).model_dump_json())
 
     def enter(self, state: CampaignState, reason: str = "") -> None:

@@ -34,9 +34,9 @@ class LastQualification:
         result = self.result()
         if result is None:
             return "the procedure was never qualified"
-        found = result.qualification
-        if not found.qualified:
-            failures = "; ".join(f"{finding.part}: {finding.text}" for finding in found.findings)
+        qualification = result.qualification
+        if not qualification.qualified:
+            failures = "; ".join(f"{finding.part}: {finding.text}" for finding in qualification.findings)
             return f"the last qualification failed: {failures}"
         if len(collected.forgetting) != 1:
             return f"{len(collected.forgetting)} hospitals forget at once, rehearsals are of one"
@@ -46,18 +46,18 @@ class LastQualification:
             lapsed(rehearsal_terms.plan, rehearsal_terms.circumstances, self.now(terms), collected.patients)
         )
 
-    def grounds(self, parent: str, done: Campaign, terms: Terms, journal: Journal) -> QualificationGrounds | str:
+    def grounds(self, parent: str, campaign: Campaign, terms: Terms, journal: Journal) -> QualificationGrounds | str:
         """What a candidate may rest on that conforms to the rehearsals, or why it does not."""
-        why = self.uncovered(parent, done.collected, terms)
+        why = self.uncovered(parent, campaign.collected, terms)
         result = self.result()
         if why or result is None:
             return why
-        (site,) = done.collected.forgetting
-        process = process_of(journal, site, done.collected.patients, terms.experiment.unlearn.tolerance)
-        distance = done.figures.distance_by_site.get(site)
-        found, reasons = qualified(result, self.now(terms), distance, process)
+        (site,) = campaign.collected.forgetting
+        process = process_of(journal, site, campaign.collected.patients, terms.experiment.unlearn.tolerance)
+        distance = campaign.figures.distance_by_site.get(site)
+        grounds, reasons = qualified(result, self.now(terms), distance, process)
 
-        return found or "; ".join(reasons)
+        return grounds or "; ".join(reasons)
 
 
 def process_of(journal: Journal, site: str, patients: int, tolerance: float) -> Process | None:

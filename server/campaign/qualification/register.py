@@ -47,6 +47,7 @@ class Register(Figures):
 
 def configuration_digest(config: ExperimentConfig, retention_rounds: int) -> str:
     """SHA-256 of all settings by which a candidate is made."""
+    # Seed and device change a run, but not the procedure that is qualified.
     settings = config.model_dump(mode="json", exclude={"seed", "device"})
     text = str(sorted(settings.items())) + f" retention {retention_rounds}"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -98,6 +99,7 @@ def plan_register(
         raise ConfigError(
             f"{aggregation} cannot be rehearsed", where="campaign.aggregation", remedy=f"use {', '.join(REHEARSABLE)}"
         )
+    # The number of attempts is fixed beforehand: a procedure that is repeated until it passes proves nothing.
     if attempt > plan.attempts:
         raise ConfigError(
             f"{plan.attempts} attempt(s) were registered, and as many have been made",

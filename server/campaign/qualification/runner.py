@@ -117,7 +117,7 @@ class QualificationRun:
     def _close(self, chosen: Mapping[int, int]) -> dict[str, SiteRehearsals]:
         """Ask every site for its report; those that came before a restart are not asked again."""
         bodies = {name: self.journal.body(f"report-{name}", SiteReport) for name in self.federation.sites}
-        reports = {name: found.report for name, found in bodies.items() if found is not None}
+        reports = {name: body.report for name, body in bodies.items() if body is not None}
         missing = [name for name in self.federation.sites if name not in reports]
 
         if missing:

@@ -25,9 +25,9 @@ def qualified(
 
     `distance` is what the forgetting site measured, `process` what the coordinator saw of the unlearning.
     """
-    found = result.qualification
-    if not found.qualified:
-        return None, tuple(f"{finding.part}: {finding.text}" for finding in found.findings)
+    qualification = result.qualification
+    if not qualification.qualified:
+        return None, tuple(f"{finding.part}: {finding.text}" for finding in qualification.findings)
     if distance is None or process is None:
         return None, ("the campaign was not compared with fold models, or its unlearning is not on record",)
     lapse = lapsed(result.registered.plan, result.registered.circumstances, now, process.patients, drift)
@@ -42,34 +42,36 @@ def qualified(
 
 def grounds(result: Result, conformity: Conformity) -> QualificationGrounds:
     """As they stand in a verdict, a manifest and a statement."""
-    found = result.qualification
+    qualification = result.qualification
     differences = (
-        Difference(name, f"{b.difference:.3f}", f"{b.low:.3f}", f"{b.high:.3f}") for name, b in found.branches.items()
+        Difference(name, f"{b.difference:.3f}", f"{b.low:.3f}", f"{b.high:.3f}")
+        for name, b in qualification.branches.items()
     )
     return QualificationGrounds(
         id=f"q-{result.registered.digest[:12]}",
         digest=result.registered.digest,
-        rehearsals=found.rehearsals,
-        patients=max(found.sizes),
-        controls=found.controls,
+        rehearsals=qualification.rehearsals,
+        patients=max(qualification.sizes),
+        controls=qualification.controls,
         margin=f"{result.registered.plan.auc_margin:.3f}",
         differences=tuple(sorted(differences, key=lambda one: one.branch)),
-        criteria=criteria(found),
+        criteria=criteria(qualification),
         conformity=f"{conformity.p:.3f}",
         valid_until=time_text(result.valid_until),
     )
 
 
-def criteria(found: Qualification) -> tuple[Criterion, ...]:
+def criteria(qualification: Qualification) -> tuple[Criterion, ...]:
     """Each part of the rule with what was found, also where it holds."""
-    failures_by_part = {part: "; ".join(f.text for f in found.findings if f.part == part) for part in _PARTS}
+    failures_by_part = {part: "; ".join(f.text for f in qualification.findings if f.part == part) for part in _PARTS}
     return tuple(
-        Criterion(part, not failures_by_part[part], failures_by_part[part] or _held(found, part)) for part in _PARTS
+        Criterion(part, not failures_by_part[part], failures_by_part[part] or _held(qualification, part))
+        for part in _PARTS
     )
 
 
-def _held(found: Qualification, part: str) -> str:
-    branches = found.branches
+def _held(qualification: Qualification, part: str) -> str:
+    branches = qualification.branches
     match part:
         case "Q1":
             widest = max(max(abs(b.low), abs(b.high)) for b in branches.values())
@@ -77,9 +79,9 @@ def _held(found: Qualification, part: str) -> str:
         case "Q2":
             return f"at most {max(b.share_bound for b in branches.values()):.3f} of the patients stand out"
         case "Q3":
-            blind = f"; nothing to see on {', '.join(found.blind)}" if found.blind else ""
+            blind = f"; nothing to see on {', '.join(qualification.blind)}" if qualification.blind else ""
             return f"the original model remembers, by at least {branches['fused'].original_low:.3f}{blind}"
         case "Q4":
-            return f"test AUC fell by at most {max(loss.bound for loss in found.utility):.3f}"
+            return f"test AUC fell by at most {max(loss.bound for loss in qualification.utility):.3f}"
         case _:
             return f"nearer to models without the patients, by at least {branches['fused'].nearer_low:.3f}"

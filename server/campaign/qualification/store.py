@@ -60,6 +60,7 @@ class QualificationStore:
         if not self.root.is_dir():
             return []
         numbers = sorted(int(path.name) for path in self.root.iterdir() if path.name.isdigit())
+        # A folder without a request was being made when its process ended.
         return [number for number in numbers if self.journal(number).body("request", Requested) is not None]
 
     def last_result(self) -> Result | None:
@@ -89,6 +90,7 @@ class QualificationStore:
         """Write and sign what is fixed before the first rehearsal."""
         envelope = dsse.encode_envelope(dsse.sign(REGISTER_TYPE, register.document, key)).decode()
         write_text(self.root / str(number) / _ENVELOPE, envelope)
+        # After the signature: once this step is there, the rehearsals may begin.
         self.journal(number).put("register", register)
 
     def journal(self, number: int) -> FolderJournal:

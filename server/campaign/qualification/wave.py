@@ -101,6 +101,7 @@ class Waves:
         try:
             if going:
                 keys = tuple(one.key for one in going)
+                # Candidates travel joined, under names and with rounding errors of their own.
                 self.federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, keys), usual.encoders)
                 self.federation.downlink.begin()
                 for at in range(rounds):
@@ -123,6 +124,7 @@ class Waves:
             seconds=time.monotonic() - begin,
         )
         self.journal.put(f"wave-{number}", record)
+        # Candidates derive from patients: they go as soon as the record of the wave is durable.
         self.journal.drop_weights(f"wave-{number}-")
 
         return record
@@ -136,6 +138,7 @@ class Waves:
         for site, records, reply in self._ask(self._request("unlearn", rehearsals), self.parent):
             if site not in by_site:
                 continue
+            # A site reports on its own rehearsals only; what it says of others' is passed over.
             own = {o.number: numbers[o.number] for o in reply.unlearned if o.number in numbers}
             own = {number: one for number, one in own.items() if one.site == site}
             wave_step.refused.update({n: why for n, why in reply.refused.items() if n in numbers})
@@ -186,7 +189,9 @@ class Waves:
                 if federation.attempt(site, REHEARSE, partial(_added, means[key], weights, shares[site])):
                     shares_added[key] += shares[site]
 
+        # As in a campaign: the largest site must not be able to stop every round by its silence.
         least_share = min(self.quorum, 1 - max(shares.values())) if len(shares) > 1 else self.quorum
+        # The least of all counts: the rehearsals of a wave are judged together.
         if min(shares_added.values()) < max(least_share, 1e-9):
             raise UnavailableError(
                 f"sites with {min(shares_added.values()):.0%} of the studies took part in a rehearsal"

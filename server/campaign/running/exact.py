@@ -68,6 +68,7 @@ def origin_of(parent: str, registry: Registry, store: CampaignStore, card: Model
     if first.campaign is None:
         raise NotExactError(f"no campaign of this coordinator trained {first.name}")
 
+    # A version that was trained again exactly refers to the training that it repeated.
     earlier = store.journal_body(first.campaign, EXACT, Origin)
     if earlier is not None:
         campaign, how = earlier.campaign, earlier.how
@@ -78,11 +79,13 @@ def origin_of(parent: str, registry: Registry, store: CampaignStore, card: Model
         campaign, how = first.campaign, publication.how
 
     then = Terms.model_validate(store.get(campaign).settings).experiment
+    # Rounding for the wire is part of the result's bits.
     if then.wire != terms.experiment.wire:
         raise NotExactError(
             "weights travelled in another precision at the first training: set experiment.wire as it was then"
         )
     seed = training_seed(then, how, campaign)
+    # Computed again from the seed; the digest shows whether this version of torch still gives the same weights.
     initial = state_digest(card.build(seed).state_dict())
     if earlier is not None and earlier.initial != initial:
         raise NotExactError("the initial weights differ from those of the first training: another version of torch?")

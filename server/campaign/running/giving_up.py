@@ -28,7 +28,8 @@ class GivingUp:
         Raises:
             NobodyWaitsError: nobody is left.
         """
-        note_tries(self.store, number, error.sites, self.federation.refused)
+        # Before it is judged: a crash in between must not give a hospital one try more.
+        note_tries(self.store, number, error.sites, self.federation.refusing_sites)
         tries = tries_of(self.store, number)
         holding = self.federation.holding
         given_up = {name for name in error.sites if tries[name] >= terms.policy.unlearn_tries or holding.over(name)}
@@ -43,8 +44,8 @@ class GivingUp:
         aside = {*given_up, *(before[0].sites if before else ())}
         journal.put("aside", Aside(sites=tuple(sorted(aside))))
 
-        collected = journal.get("collect", Collected)
-        if collected is None or not set(collected[0].forgetting) - aside:
+        collection = journal.get("collect", Collected)
+        if collection is None or not set(collection[0].forgetting) - aside:
             count = max((tries[name] for name in given_up), default=terms.policy.unlearn_tries)
             raise NobodyWaitsError(f"given up after {count} tries: {error}")
 
@@ -53,7 +54,7 @@ class GivingUp:
 
     def for_retraining(self, number: int, error: NotUnlearnedError, terms: Terms) -> None:
         """Set the hospitals aside that have not unlearned, because a due date does not wait for them."""
-        note_tries(self.store, number, error.sites, self.federation.refused)
+        note_tries(self.store, number, error.sites, self.federation.refusing_sites)
         self.set_aside(number, error.sites, str(error), terms)
 
     def set_aside(self, number: int, sites: Collection[str], why: str, terms: Terms) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 from common.errors import ConfigError, FedForgetError, OutputError, UnavailableError, WireError
 from common.evidence.outcomes.grounds import PUBLISHED, Descent
 from common.learning.model.checkpoint import ModelCard
 from server.campaign.campaign import (
-    Aside,
     Campaign,
     NobodyRetainedError,
     NobodyWaitsError,
@@ -18,19 +17,20 @@ from server.campaign.campaign import (
     collect,
     run_campaign,
 )
-from server.campaign.journal import DatabaseJournal, GivenUpError
+from server.campaign.campaign_rows import GivenUpError
+from server.campaign.journal import DatabaseJournal
+from server.campaign.running.candidate_verdict import candidate_verdict
 from server.campaign.running.dates import batch_until, due_soon
 from server.campaign.running.exact import EXACT, Descents, NotExactError, Origin, origin_of
 from server.campaign.running.giving_up import GivingUp
 from server.campaign.running.publication import Overruled, Proposed, Publisher
-from server.campaign.running.set_aside import suspended, unlearned
+from server.campaign.running.set_aside import unlearned
 from server.campaign.running.single_writers import SingleWriterError, least_retention
 from server.campaign.running.training import Trainer, log_round
 from server.campaign.running.tries import put_off
 from server.campaign.store import BATCHED, CANDIDATE, LADDER, OVERRULED, CampaignStore
 from server.campaign.verdict.judging import (
     Verdict,
-    judge_candidate,
 )
 from server.campaign.verdict.ladder import Batched, Ladder, Qualifier, Unqualified, undecidable
 from server.database import CampaignRow
@@ -91,12 +91,16 @@ class CampaignRunner:
         self.federation.scope = Scope(number)
 
         try:
+            # Hospitals that missed the last version close the revocations that it answers, before they are asked who
+            # waits.
             self.publisher.catch_up(number)
             self._work(row, journal, terms)
             self.store.clean(number)
         except GivenUpError:
+            # Another run owns the campaign: this one writes nothing and deletes nothing.
             raise
         except AggregateRefusedError as error:
+            # No retry gives another aggregate, as the seeds depend on the campaign alone.
             journal.enter(CampaignState.REJECTED, str(error))
             self.store.clean(number)
         except (UnavailableError, OutputError, WireError) as error:
@@ -146,6 +150,7 @@ class CampaignRunner:
         if self._learns_again(row, parent, journal, terms):
             return
         campaign = None
+        # Repeated without the hospitals that were given up, until there is a candidate or nobody is left.
         while campaign is None:
             try:
                 campaign = self._candidate(row, parent, journal, terms)
@@ -158,6 +163,8 @@ class CampaignRunner:
                 self._undecided(row, parent, verdict, journal, terms)
                 return
             except UnavailableError as error:
+                # The date by which a patient must be answered (GDPR Art. 12(3)) waits for no hospital: retraining needs
+                # none to unlearn.
                 if due_soon(self.store, row, terms):
                     journal.note("escalated", f"{error}; a due date is near")
                     if isinstance(error, NotUnlearnedError):
@@ -172,7 +179,7 @@ class CampaignRunner:
 
         unlearned(self.store, campaign.collected.forgetting)
         check_candidate(campaign.state, self.registry.load(parent), terms.gate, len(campaign.collected.forgetting))
-        verdict = self._judge(parent, campaign, journal, terms)
+        verdict = candidate_verdict(self.store, self.qualifier, parent, campaign, journal, terms)
         provenance = self.publisher.provenance(
             terms, campaign.rounds, campaign.figures, sorted(campaign.collected.retain_studies), verdict
         )
@@ -194,6 +201,7 @@ class CampaignRunner:
         if method in SIMULATED:
             raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
 
+        # What the campaign began is what it goes on with, whatever the settings would choose now.
         origin = journal.get(EXACT, Origin)
         reason = journal.entered(CampaignState.RETRAINING)
         if origin is not None:
@@ -242,25 +250,6 @@ class CampaignRunner:
             least_retention=lambda collected: least_retention(collected, journal, terms),
         )
 
-    def _judge(self, parent: str, done: Campaign, journal: DatabaseJournal, terms: Terms) -> Verdict:
-        def work() -> tuple[Verdict, None]:
-            aside = journal.get("aside", Aside)
-            out = suspended(self.store) | set(aside[0].sites if aside else ())
-            # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
-            tests_before = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
-            before = done.before.model_copy(update={"test_by_site": tests_before})
-            # Nor does one that was set aside, and still answers, weigh on the others' result.
-            tests_after = {site: figures for site, figures in done.figures.test_by_site.items() if site not in out}
-            after = done.figures.model_copy(update={"test_by_site": tests_after})
-
-            own = judge_candidate(before, after, done.collected, terms.experiment.decision)
-            ladder = Ladder(terms.policy, terms.experiment.decision)
-            qualification = partial(self.qualifier.grounds, parent, done, terms, journal)
-
-            return ladder.climb(own, qualification, self.store.clock()), None
-
-        return step(journal, "verdict", Verdict, work)[0]
-
     def _undecided(
         self, row: CampaignRow, parent: str, verdict: Verdict, journal: DatabaseJournal, terms: Terms
     ) -> None:
@@ -286,6 +275,7 @@ class CampaignRunner:
             return
 
         journal.put(BATCHED, Batched(until=until))
+        # A planned campaign has no such end; one that has collected does.
         journal.enter(CampaignState.COLLECTING)
         final_state = CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE
         journal.enter(final_state, f"{reason}; these patients wait for the retraining of {until:%Y-%m-%d %H:%M} UTC")

@@ -153,6 +153,7 @@ class Publisher:
         requests = {}
 
         for name in sites:
+            # Hospitals that owe the same deletions share one message, which Flower uploads once.
             owed = self.registry.deliveries.owed(name)
             if owed not in by_owed:
                 by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
@@ -167,6 +168,7 @@ class Publisher:
                     self.registry.deliveries.purged(name, reply.purged)
                     if reply.closed > 0:
                         self._closed(version, name, reply.closed)
+        # It is published whoever was there: `catch_up` delivers it to the others before the next campaign.
         except UnavailableError as error:
             log.warning("%s is published, but %s", version.name, error)
         finally:

@@ -55,6 +55,7 @@ def set_aside(
                 continue
             row.refusals += 1
             hours = timedelta(hours=policy.aside_hours)
+            # The exponent is capped, as a timedelta cannot hold more.
             row.aside_until = now + min(_LONGEST, hours * 2 ** min(row.refusals - 1, 30))
             how = "refused to unlearn" if refusals[name] else "did not unlearn in time"
             detail = f"{how}, set aside until {row.aside_until:%Y-%m-%d %H:%M} UTC: {why}"

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from common.platform.sql import transaction
+from server.campaign.campaign_rows import owned_row
 from server.campaign.store import CampaignStore
 from server.database import CampaignRow, PhaseRow
 from server.rounds.states import CampaignState
@@ -41,8 +42,9 @@ def put_off(
         GivenUpError: another run has taken it over, or it was cancelled.
     """
     with transaction(store.engine) as session:
-        row = store.owned(session, number, attempt)
+        row = owned_row(session, number, attempt)
         tries_before = _finished(session, number)
+        # A finished step is progress, after which the count begins anew.
         row.tries = row.tries + 1 if row.progress == tries_before else 1
         row.progress = tries_before
         tries = row.tries

@@ -60,12 +60,12 @@ def acceptance_of(store: CampaignStore, number: int) -> Acceptance | None:
     from common.learning.evaluation.figures import FederationFigures  # noqa: PLC0415 - scipy, where there is something to say
     from common.learning.evaluation.merge import interval  # noqa: PLC0415
 
-    found = FederationFigures.model_validate(audit).membership
-    if not any(member.forget_patients for member in found.values()):
+    membership = FederationFigures.model_validate(audit).membership
+    if not any(member.forget_patients for member in membership.values()):
         return lines
     figures = [
         Figure(branch, member.auc, *limits, LEVEL, member.forget_patients)
-        for branch, member in found.items()
+        for branch, member in membership.items()
         if member.auc is not None and member.forget_patients and (limits := interval(member, LEVEL)) is not None
     ]
     terms = Terms.model_validate(store.get(number).settings)

@@ -50,6 +50,7 @@ def judge_candidate(
     verdict = Verdict(
         outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes), grounds=decision.grounds
     )
+    # Hospitals by themselves can only worsen the outcome: what pooled figures reject stays rejected.
     objections = tuple(refused_at(after, collected, config))
     if not objections:
         return verdict
@@ -123,18 +124,19 @@ def _not_worse(before: FederationFigures, after: FederationFigures, config: Deci
 
 def _better_than_chance(after: FederationFigures) -> Verdict:
     vetoes = []
-    for site, found in after.test_by_site.items():
-        auc_by_site = _macro(found)
-        enough = auc_by_site is not None and WORTH_SHOWING - Z95 * auc_by_site[2] > 0.5
-        if auc_by_site is not None and enough and auc_by_site[0] + Z95 * auc_by_site[1] < 0.5:
-            vetoes.append(f"{site}: test AUC {auc_by_site[0]:.2f} is certainly below chance")
+    for site, group in after.test_by_site.items():
+        macro = _macro(group)
+        # A site counts only if its patients could tell a good model from chance.
+        enough = macro is not None and WORTH_SHOWING - Z95 * macro[2] > 0.5
+        if macro is not None and enough and macro[0] + Z95 * macro[1] < 0.5:
+            vetoes.append(f"{site}: test AUC {macro[0]:.2f} is certainly below chance")
 
-    auc_by_site = _pooled_macro(after.test_by_site)
+    macro = _pooled_macro(after.test_by_site)
     if vetoes:
         return Verdict(outcome="rejected", reasons=("a first model that is worse than chance",), vetoes=tuple(vetoes))
-    if auc_by_site is None:
+    if macro is None:
         return Verdict(outcome="accepted", reasons=("no test patients to judge it by",), vetoes=())
-    auc, error, error_if_good = auc_by_site
+    auc, error, error_if_good = macro
     auc_text = f"test AUC {auc:.2f}, standard error {error:.2f}"
     if auc - Z95 * error > 0.5:
         return Verdict(outcome="accepted", reasons=(f"better than chance: {auc_text}",), vetoes=())
@@ -167,13 +169,15 @@ def _macro(group: Utility) -> tuple[float, float, float] | None:
 
     The classes' errors are taken as one: they share their patients.
     """
-    known = [found for found in group.auc if found.auc is not None and found.variance is not None]
-    if not known:
+    figures = [figure for figure in group.auc if figure.auc is not None and figure.variance is not None]
+    if not figures:
         return None
-    aucs = [found.auc or 0.0 for found in known]
-    errors = [(found.variance or 0.0) ** 0.5 for found in known]
-    good = [hanley_mcneil(WORTH_SHOWING, max(found.positives, 1), max(found.negatives, 1)) ** 0.5 for found in known]
-    count = len(known)
+    aucs = [figure.auc or 0.0 for figure in figures]
+    errors = [(figure.variance or 0.0) ** 0.5 for figure in figures]
+    good = [
+        hanley_mcneil(WORTH_SHOWING, max(figure.positives, 1), max(figure.negatives, 1)) ** 0.5 for figure in figures
+    ]
+    count = len(figures)
 
     return sum(aucs) / count, sum(errors) / count, sum(good) / count
 
@@ -184,11 +188,11 @@ def why_undecidable(collected: Collected, config: DecisionConfig) -> str | None:
     # An interval is cut to [0, 1]: a band that is all of it holds any.
     if any(group is None for group in groups) or config.auc_margin >= 0.5:
         return None
-    known = [group for group in groups if group is not None]
-    half_width = least_half_width(known)
+    sizes = [group for group in groups if group is not None]
+    half_width = least_half_width(sizes)
     if half_width is not None and half_width <= config.auc_margin:
         return None
-    auc_text = ", ".join(f"{forget} against {control}" for forget, control in known)
+    auc_text = ", ".join(f"{forget} against {control}" for forget, control in sizes)
     if half_width is None:
         return f"too few patients to measure ({auc_text} never-seen ones at each hospital)"
     return (

@@ -33,7 +33,7 @@ class Qualifier(Protocol):
     def uncovered(self, parent: str, collected: Collected, terms: Terms) -> str:
         """Why no valid qualification covers a campaign that forgets these patients; empty where one does."""
 
-    def grounds(self, parent: str, done: Campaign, terms: Terms, journal: Journal) -> QualificationGrounds | str:
+    def grounds(self, parent: str, campaign: Campaign, terms: Terms, journal: Journal) -> QualificationGrounds | str:
         """What a candidate may rest on that conforms to its rehearsals, or why it does not."""
 
 
@@ -44,7 +44,7 @@ class Unqualified:
         """See `Qualifier`."""
         return "no qualification is valid"
 
-    def grounds(self, parent: str, done: Campaign, terms: Terms, journal: Journal) -> str:  # noqa: ARG002
+    def grounds(self, parent: str, campaign: Campaign, terms: Terms, journal: Journal) -> str:  # noqa: ARG002
         """See `Qualifier`."""
         return "no qualification is valid"
 
@@ -61,8 +61,8 @@ class Ladder:
         own = why_undecidable(collected, self.decision) if "own" in self.policy.ladder else LEFT_OUT
         if own is None:
             return ()
-        qualified = uncovered() if "qualified" in self.policy.ladder else LEFT_OUT
-        return (Descent("own", own), Descent("qualified", qualified)) if qualified else ()
+        why_uncovered = uncovered() if "qualified" in self.policy.ladder else LEFT_OUT
+        return (Descent("own", own), Descent("qualified", why_uncovered)) if why_uncovered else ()
 
     def climb(self, own: Verdict, qualified: Callable[[], QualificationGrounds | str], now: datetime) -> Verdict:
         """The outcome on the strongest rung that carries it.
@@ -74,27 +74,28 @@ class Ladder:
         if own.outcome == "accepted" and "own" in self.policy.ladder:
             return own
         why = "; ".join(own.reasons) if "own" in self.policy.ladder else LEFT_OUT
-        found = qualified() if "qualified" in self.policy.ladder else LEFT_OUT
+        evidence = qualified() if "qualified" in self.policy.ladder else LEFT_OUT
         own_grounds = replace(own.grounds, descents=(Descent("own", why),))
 
-        if isinstance(found, QualificationGrounds):
-            grounds = replace(own_grounds, rung="qualified", qualification=found)
+        if isinstance(evidence, QualificationGrounds):
+            grounds = replace(own_grounds, rung="qualified", qualification=evidence)
+            # Grounds that a verifier would not accept for this outcome must not be published with it.
             fault = unsupported("accepted_qualified", grounds, time_text(now))
             if fault is None:
-                conforms = f"conforms to the rehearsals of qualification {found.id}, p = {found.conformity}"
+                conforms = f"conforms to the rehearsals of qualification {evidence.id}, p = {evidence.conformity}"
                 return Verdict(outcome="accepted_qualified", reasons=(conforms,), vetoes=(), grounds=grounds)
-            found = fault
+            evidence = fault
 
         return Verdict(
             outcome="inconclusive",
-            reasons=(why, f"not by qualification: {found}"),
+            reasons=(why, f"not by qualification: {evidence}"),
             vetoes=(),
-            grounds=replace(own_grounds, descents=(*own_grounds.descents, Descent("qualified", found))),
+            grounds=replace(own_grounds, descents=(*own_grounds.descents, Descent("qualified", evidence))),
         )
 
 
 def undecidable(descents: tuple[Descent, ...]) -> Verdict:
     """The verdict where no rung could carry a campaign."""
-    own, qualified = descents
-    reasons = (own.reason, f"not by qualification: {qualified.reason}")
+    own, qualification = descents
+    reasons = (own.reason, f"not by qualification: {qualification.reason}")
     return Verdict(outcome="inconclusive", reasons=reasons, vetoes=(), grounds=Grounds("own", descents=descents))

@@ -74,6 +74,7 @@ def judge(step: Step, kind: str, config: GateConfig, others: Sequence[float] = (
     """
     bound = config.unlearn_norm if kind == UNLEARN else config.train_weights
 
+    # Written so that NaN fails.
     if not step.relative <= bound:
         raise Rejected(
             f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
@@ -81,6 +82,7 @@ def judge(step: Step, kind: str, config: GateConfig, others: Sequence[float] = (
 
     if kind == UNLEARN:
         check_forgetting(step, least)
+    # With fewer than two others, one of them could set the bound for everybody.
     elif len(others) >= 2:
         usual = median_high(others)
         if step.moved > config.train_norm * usual:
@@ -121,9 +123,10 @@ def _check_aggregate(what: str, after: Mapping[str, Tensor], before: Mapping[str
     except CheckpointError as err:
         raise AggregateRefusedError(str(err)) from None
 
-    moved = measure(after, before).relative
-    if not moved <= bound:
-        raise AggregateRefusedError(f"{what} is {moved:.3g} of the weights' norm away, allowed is {bound:g}")
+    # Written so that NaN fails.
+    distance = measure(after, before).relative
+    if not distance <= bound:
+        raise AggregateRefusedError(f"{what} is {distance:.3g} of the weights' norm away, allowed is {bound:g}")
 
 
 def check_forgetting(step: Step, least: float) -> None:
@@ -172,11 +175,12 @@ class UpdateGate:
 
         They are decoded on `walk` alone, which may add them to a sum meanwhile, and takes them out if they may not.
         """
-        relative_moves = self._steps.setdefault(kind, {})
-        others = [moved for name, moved in relative_moves.items() if name != site]
+        # Of the round before and this one, one norm per site: a site's last step is replaced by its new one.
+        norms = self._steps.setdefault(kind, {})
+        others = [norm for name, norm in norms.items() if name != site]
 
         try:
-            relative_moves[site] = check(after, before, kind, self.config, others, self.least, walk)
+            norms[site] = check(after, before, kind, self.config, others, self.least, walk)
         except Rejected as error:
             self.on_rejected(site, kind, str(error), state_digest(after))
             return False

@@ -33,6 +33,7 @@ def certainly_worse(before: Mapping[str, Utility], after: Mapping[str, Utility],
     changes = [*auc_drops(pairs), *_accuracy_drops(pairs)]
     if not changes:
         return []
+    # The number of tests is known only now; with more hospitals each test must be surer.
     beyond = NormalDist().inv_cdf(1 - _ERROR / len(changes))
 
     return [
@@ -101,6 +102,7 @@ def _auc(figure: ClassAuc) -> float:
 def _variance(figure: ClassAuc) -> float:
     positives = max(figure.positives, 1)
     negatives = max(figure.negatives, 1)
+    # Few patients that are ranked perfectly have an estimated variance of zero, which would make any drop certain.
     return max(figure.variance or 0.0, least_variance(_auc(figure), positives, negatives))
 
 

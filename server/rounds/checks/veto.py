@@ -71,6 +71,7 @@ def veto(
     """
     old = {site: group for site, group in before.test_by_site.items() if site not in forgetting}
     new = {site: group for site, group in after.test_by_site.items() if site not in forgetting}
+    # Silence refuses as well: otherwise a lost reply would be a way around a hospital's veto.
     silent = [f"{site}: sent no test figures of the candidate" for site in sorted(old.keys() - new.keys())]
     pairs = {site: (old[site], new[site]) for site in sorted(old.keys() & new.keys())}
     if not pairs:
@@ -91,9 +92,11 @@ def _losses(where: str, pairs: Mapping[str, Pair]) -> _Losses:
     aucs = tuple(
         Loss(drop, variance, f"{where}: {what} dropped by {drop:.2f}")
         for place, what, drop, variance in auc_drops(pairs)
+        # Of several sites, the pooled figure alone: each site's own is tested at its own level.
         if len(pairs) == 1 or place not in pairs
     )
     shares = tuple(_share_losses(where, pairs))
+    # The mean of one share is that share: testing it twice would only weaken the correction.
     if len(shares) < 2:
         return _Losses(aucs, shares, None)
 
@@ -134,5 +137,5 @@ def _shrunk(share: float, patients: int) -> float:
     Of few patients, all right does not mean that none can be wrong. A common share is conservative: sites that differ
     in it have a smaller variance together.
     """
-    smoothed = (share * patients + 1) / (patients + 2)
-    return smoothed * (1 - smoothed) * patients / (patients + 2)
+    share_with_two_more = (share * patients + 1) / (patients + 2)
+    return share_with_two_more * (1 - share_with_two_more) * patients / (patients + 2)

@@ -25,9 +25,10 @@ def connect(grid: Grid, expected: int, timeout: float = 60.0, wait: Callable[[fl
     nodes = _online(grid, expected, timeout, wait)
     if len(nodes) < expected:
         raise UnavailableError(f"{len(nodes)} of {expected} sites are online")
-    by_node = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait, named=False)
+    by_node = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait, names_known=False)
     replies = by_node.status(NAMING_TIMEOUT)
     node_of_site = {reply.site: by_node.nodes[node] for node, reply in replies.items()}
+    # Of two nodes with one name, one would answer for the other's patients.
     if len(node_of_site) < len(replies):
         raise WireError(f"{len(replies)} nodes serve {len(node_of_site)} sites, each must serve its own")
     # A node that died within the last minute still counts as online, but answers nothing.
@@ -55,6 +56,7 @@ def connect_registered(
     Raises:
         UnavailableError: fewer than `at_least` came in time.
     """
+    # Names come from the register, not from what a node says of itself.
     names = {node: name for name, node in nodes.items()}
 
     def look(online: Collection[int]) -> None:

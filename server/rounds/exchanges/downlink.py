@@ -39,7 +39,7 @@ class Downlink:
     """Names of tensors that never travel."""
     encoders: tuple[str, ...] = ()
     """Digests of the encoders that every site must have from its own source."""
-    _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _digests_at_site: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _line: str = ""
     _step: _Step | None = None
     _errors: SpooledTensors = field(default_factory=lambda: SpooledTensors(torch.float32))
@@ -65,7 +65,7 @@ class Downlink:
             OutputError: the disk is full.
         """
         self._step, state, arrays = None, dict(before), {}
-        has_holders = any(self._held.values())
+        has_holders = any(self._digests_at_site.values())
 
         for name, mean in means:
             if name in self.frozen:
@@ -78,6 +78,8 @@ class Downlink:
             if sent_tensor is not None:
                 state[name] = restore(sent_tensor, before[name])
                 if has_holders:
+                    # Without a site that has the base, every request will be whole, and the changes would be packed for
+                    # nobody.
                     arrays[name] = to_array(sent_tensor)
 
         if has_holders:
@@ -92,6 +94,7 @@ class Downlink:
 
         for site in sites:
             base = self._base(site, digest)
+            # Shared records matter: Flower uploads an object once, however many messages name it.
             if base not in records_by_base:
                 records_by_base[base] = self._pack(body, state, base, digest)
             requests[site] = records_by_base[base]
@@ -110,16 +113,17 @@ class Downlink:
         """
         note = note_of(records, HeldNote)
         if note is not None:
-            self._held[site] = note.held
+            self._digests_at_site[site] = note.held
 
     def forget(self, site: str) -> None:
         """A site has nothing after all."""
-        self._held.pop(site, None)
+        self._digests_at_site.pop(site, None)
 
     def _base(self, site: str, digest: str) -> str:
-        digests_at_site = self._held.get(site, ())
+        digests_at_site = self._digests_at_site.get(site, ())
         if digest in digests_at_site:
             return digest
+        # The last step alone is kept. A site that is further behind gets the whole model.
         return (
             self._step.before
             if self._step and self._step.after == digest and self._step.before in digests_at_site
@@ -129,6 +133,7 @@ class Downlink:
     def _pack(self, body: Body, state: Mapping[str, Tensor], base: str, digest: str) -> RecordDict:
         note = WeightsNote(base=base, weights=digest, precision=self.precision, line=self._line, encoders=self.encoders)
         if base == digest:
+            # The site has these weights already; the note names them.
             return pack(body, {}, note)
         if base and self._step is not None:
             return pack(body, self._step.arrays, note)

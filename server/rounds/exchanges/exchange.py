@@ -86,7 +86,7 @@ class Exchanges:
     watcher: Watcher = field(default_factory=Unwatched)
     late: dict[str, int] = field(default_factory=dict)
     """How often in a row each site did not answer in time."""
-    refused: set[str] = field(default_factory=set)
+    refusing_sites: set[str] = field(default_factory=set)
     """Sites that answered with an error instead of doing what they were asked."""
     holding: Holding = field(default_factory=Holding)
     _largest: dict[str, int] = field(default_factory=dict)
@@ -108,6 +108,7 @@ class Exchanges:
         """
         try:
             return work()
+        # Not the site's fault: a full disk here must not be counted against a hospital.
         except (OutputError, UnavailableError, RefusedError, OSError, MemoryError, SQLAlchemyError):
             raise
         except (WireError, InputError) as error:
@@ -144,6 +145,7 @@ class Exchanges:
         """
         begin = self.clock()
         limit = self.timeout if deadline is None else deadline
+        # Left out, not an error: the quorum of the round decides whether the rest is enough.
         for name in sorted(requests.keys() - self.nodes.keys()):
             log.warning("%s: not there, left out of %s", name, kind)
         for name in sorted(name for name in requests if self.late.get(name, 0) >= PATIENCE):
@@ -177,9 +179,9 @@ class Exchanges:
                     break
 
         self.meter.seconds += self.clock() - begin
-        for open_requests in waiting.values():
-            log.warning("%s: no answer to %s in time", open_requests.site, kind)
-            self.late[open_requests.site] = self.late.get(open_requests.site, 0) + 1
+        for unanswered_request in waiting.values():
+            log.warning("%s: no answer to %s in time", unanswered_request.site, kind)
+            self.late[unanswered_request.site] = self.late.get(unanswered_request.site, 0) + 1
 
         if not answer_count:
             raise UnavailableError(f"no site answered {kind}")
@@ -193,26 +195,29 @@ class Exchanges:
 
         while messages:
             message = messages.popleft()
-            open_requests = waiting.pop(message.metadata.reply_to_message_id, None)
-            if open_requests is None:
+            request = waiting.pop(message.metadata.reply_to_message_id, None)
+            # The first answer counts: a second one to the same request would be added to the sum twice.
+            if request is None:
                 continue
-            self.late.pop(open_requests.site, None)
-            if self._fits(message, kind, open_requests):
+            # Only misses in a row count: a site that answers, even with an error, has its full patience again.
+            self.late.pop(request.site, None)
+            if self._fits(message, kind, request):
                 answer_count += 1
-                self.watcher.heard(open_requests.site, fits=True)
+                self.watcher.heard(request.site, fits=True)
                 byte_count = size(message.content)
                 self.meter.bytes_up += byte_count
                 self._largest[kind] = max(byte_count, self._largest.get(kind, 0))
                 # Who takes it shall be the only one that holds it.
                 content = message.content
                 del message
-                yield open_requests.site, content
+                yield request.site, content
                 del content
-            elif open_requests.whole is not None and _lacks_base(message):
-                self.downlink.forget(open_requests.site)
-                waiting.update(self._send(kind, {open_requests.site: open_requests.whole()}, limit, None))
+            elif request.whole is not None and _lacks_base(message):
+                # The whole model is sent once: with `whole=None`, a second `no-base` is an error like others.
+                self.downlink.forget(request.site)
+                waiting.update(self._send(kind, {request.site: request.whole()}, limit, None))
             else:
-                self.watcher.heard(open_requests.site, fits=False)
+                self.watcher.heard(request.site, fits=False)
 
         return answer_count
 
@@ -220,24 +225,27 @@ class Exchanges:
         self, kind: str, requests: Mapping[str, RecordDict], limit: float, whole: Callable[[], RecordDict] | None
     ) -> dict[str, _Asked]:
         """Sign and push; who is waited for, by the id of the message."""
-        signed: Mapping[str, tuple[RecordDict, Instruction | None]] = {name: (r, None) for name, r in requests.items()}
+        # Signed right before sending: the period in which an instruction is valid begins now.
+        message_of_site: Mapping[str, tuple[RecordDict, Instruction | None]] = {
+            name: (r, None) for name, r in requests.items()
+        }
         if self.signer is not None:
             # A whole second more: an instruction's times have no fraction.
-            signed = self.signer.sign(requests, kind, self.scope, timedelta(seconds=math.ceil(limit) + 1))
+            message_of_site = self.signer.sign(requests, kind, self.scope, timedelta(seconds=math.ceil(limit) + 1))
 
         messages = []
         open_requests = []
 
-        for name in sorted(signed):
-            records, instruction = signed[name]
+        for name in sorted(message_of_site):
+            records, instruction = message_of_site[name]
             messages.append(Message(records, self.nodes[name], kind, ttl=limit))
             open_requests.append(_Asked(name, instruction, whole))
             self.meter.bytes_down += size(records)
 
         # Flower gives None for a message that it could not take, and nothing at all if all together are too large.
-        sent = zip(self.grid.push_messages(messages), open_requests, strict=False)
-        waiting = {identity: one for identity, one in sent if identity}
-        for name in sorted(signed.keys() - {one.site for one in waiting.values()}):
+        request_by_id = zip(self.grid.push_messages(messages), open_requests, strict=False)
+        waiting = {identity: one for identity, one in request_by_id if identity}
+        for name in sorted(message_of_site.keys() - {one.site for one in waiting.values()}):
             log.warning("%s: %s could not be sent", name, kind)
         return waiting
 
@@ -250,6 +258,7 @@ class Exchanges:
         code = self.attempt(asked.site, kind, lambda: error_code(message.content) or "")
         if code is None:
             return False
+        # The signature is checked before anything in the reply is believed.
         if self.signer is not None and asked.instruction is not None:
             try:
                 self.signer.verify(message.content, asked.instruction)
@@ -263,7 +272,7 @@ class Exchanges:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
             # Only who answers the request to unlearn with an error refuses to unlearn.
             if code != "no-base" and kind == UNLEARN:
-                self.refused.add(asked.site)
+                self.refusing_sites.add(asked.site)
             return False
 
         def note() -> bool:

@@ -25,21 +25,22 @@ class Holding:
     budget: float = math.inf
     """Seconds of one site in one run."""
     on_spent: OnSpent = _nobody_told
-    spent: dict[str, float] = field(default_factory=dict)
+    seconds_of_site: dict[str, float] = field(default_factory=dict)
 
     def over(self, site: str) -> bool:
         """Whether a site has used up its budget: nobody waits for it, and it is asked no more."""
-        return self.spent.get(site, 0.0) >= self.budget
+        return self.seconds_of_site.get(site, 0.0) >= self.budget
 
     def charge(self, waiting: Collection[str], asked: int, seconds: float) -> bool:
         """Put seconds of waiting down to `waiting`, of so many `asked`; whether none of them has time left."""
+        # Until half have answered, the round is long for everybody.
         if asked > 1 and 2 * (asked - len(waiting)) < asked:
             return False
 
         for site in waiting:
             had_time = not self.over(site)
-            self.spent[site] = self.spent.get(site, 0.0) + seconds
+            self.seconds_of_site[site] = self.seconds_of_site.get(site, 0.0) + seconds
             if had_time and self.over(site):
-                self.on_spent(site, self.spent[site] / 3600.0)
+                self.on_spent(site, self.seconds_of_site[site] / 3600.0)
 
         return all(map(self.over, waiting))

@@ -80,6 +80,7 @@ class ProgressFile:
 
     def connecting(self, expected: Collection[str], online: Collection[str]) -> None:
         """So many hospitals of those expected are online."""
+        # The wait began with its first look; later looks keep that time.
         since = self._now.since if self._now is not None and self._now.kind == CONNECT else self.clock()
         self._write(
             self._new(CONNECT, since).model_copy(

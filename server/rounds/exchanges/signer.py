@@ -56,13 +56,15 @@ class Signer:
     ) -> dict[str, tuple[RecordDict, Instruction]]:
         """Signed messages and their instructions, by site; records that several sites share are read once."""
         contents: dict[int, Content] = {}
-        key_by_site = {}
+        messages = {}
 
         for site, records in requests.items():
+            # By identity: Downlink gives sites with the same base the same records, and digesting a model takes about a
+            # second.
             if id(records) not in contents:
                 contents[id(records)] = content_of(records)
             context = Context(self.federation, scope.campaign, scope.step, scope.round, kind, site)
-            key_by_site[site] = sign_request(
+            messages[site] = sign_request(
                 records,
                 contents[id(records)],
                 context,
@@ -72,7 +74,7 @@ class Signer:
                 nonce=self.nonce(),
             )
 
-        return key_by_site
+        return messages
 
     def verify(self, records: RecordDict, instruction: Instruction) -> None:
         """Raise an `EvidenceError` unless `records` are what the site that was asked answered to `instruction`."""
@@ -93,6 +95,7 @@ def open_signer(folder: ServerFolder, session: Session) -> Signer:
     except OSError:
         raise InputError("cannot read", where=str(folder.ca_certificate), remedy="restore the file") from None
 
+    # Suspended and pending hospitals have no key here, so that nothing they sign is taken.
     rows = session.scalars(select(SiteRow).where(SiteRow.state == "active"))
 
     return Signer(

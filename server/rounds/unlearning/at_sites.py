@@ -51,6 +51,7 @@ def at_sites(task: Task) -> State:
         )
 
     if how in {"replace", "relay"}:
+        # Each site unlearns from what the one before returned. The order is on record, so that a restart repeats it.
         state: State = dict(task.parent)
         for name in forgetting:
             ((_, state),) = _unlearn(task, state, [name])
@@ -67,10 +68,11 @@ def at_sites(task: Task) -> State:
 
 def _naive(task: Task) -> State:
     """Plain FedAvg of the unlearned model with the others', who train on: keeps only p of the unlearning step."""
-    studies_by_site = task.federation.shares(task.collected.retain_studies)
+    # Over all sites: those that forget and those that train on weigh 1 together.
+    share_by_site = task.federation.shares(task.collected.retain_studies)
     mean = RunningMean()
     for name, after in _unlearn(task, task.parent, task.collected.forgetting):
-        mean.add(after, studies_by_site[name])
+        mean.add(after, share_by_site[name])
     if (others := others_round(task)) is not None:
         mean.add(*others)
     return mean.result(task.parent)
@@ -93,6 +95,8 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
         if entry is not None:
             missing.discard(name)
             meter.add(Meter.of(entry[0].cost))
+            # Sites that answered before a restart are not asked again: unlearning has a cost, and another run another
+            # model.
             yield name, entry[1]
 
     if not missing:
@@ -119,12 +123,15 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
             unlearned=state_digest(weights),
             norm=measure(weights, state).moved,
         )
+        # Durable before it is handed on: a restart must find each site's hours of work.
         journal.put(f"unlearn:{name}", unlearning, weights)
         meter.add(federation.meter)
+        # One meter per site, so that the journal can say what each one's unlearning cost.
         federation.meter = Meter()
         missing.discard(name)
         yield name, weights
 
+    # All or nothing: a version that one hospital did not unlearn must not be attested as if it had.
     if missing:
         raise NotUnlearnedError(f"{', '.join(sorted(missing))} did not unlearn", missing)
 

@@ -165,8 +165,8 @@ def note_missing(journal: Journal, record: Round) -> None:
 
 def others_round(task: Task) -> tuple[State, float] | None:
     """A retention round from the parent at the sites that forget nobody, and their share of all; None if all forget."""
-    studies_by_site = task.federation.shares(task.collected.retain_studies)
-    others = {name: share for name, share in studies_by_site.items() if name not in task.collected.forgetting}
+    share_by_site = task.federation.shares(task.collected.retain_studies)
+    others = {name: share for name, share in share_by_site.items() if name not in task.collected.forgetting}
     if not others:
         return None
     federation = task.federation

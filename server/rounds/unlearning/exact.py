@@ -16,6 +16,7 @@ def train_again(task: Task) -> State:
         ConfigError: an encoder is trained on patients, or how the parent was trained is not known.
     """
     past = task.known_past()
+    # Otherwise the encoders themselves remember, and training heads again would be no exact forgetting.
     if past.card.model.frozen != "both":
         raise ConfigError(
             "exact forgetting needs encoders that no patient was in",

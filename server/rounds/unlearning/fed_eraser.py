@@ -55,6 +55,7 @@ def _rounds(past: Past, interval: int) -> list[Round]:
     best_round = next((record.round for record in past.rounds if record.kept), 0)
     led = [record for record in past.rounds if record.round < best_round]
 
+    # Checked before the first round runs: a missing norm in the tenth would waste nine.
     if not all(record.norms for record in led):
         raise ConfigError(
             "the training kept no norms of its steps", where="train.keep_norms", remedy="train with keep_norms = true"
@@ -66,7 +67,7 @@ def _rounds(past: Past, interval: int) -> list[Round]:
 def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
     federation = task.federation
     config = task.config
-    studies_by_site = task.federation.shares(task.collected.retain_studies)
+    share_by_site = task.federation.shares(task.collected.retain_studies)
     request = TrainRequest(
         config=config.train, epochs=config.unlearn.fed_eraser.epochs, round=past.round, seed=config.seed
     )
@@ -74,21 +75,22 @@ def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
     mean = RunningMean(federation.downlink.frozen)
     sites_taken = set()
 
-    for name, records in federation.ask(RETAIN, request, state, studies_by_site):
+    for name, records in federation.ask(RETAIN, request, state, share_by_site):
         reply = federation.read(name, RETAIN, records, TrainReply)
         after = federation.weights(name, RETAIN, records, state)
         del records  # no two replies are held at once
+        # A site without a past norm was not in that round, and has no part in its replay.
         if reply is None or after is None or name not in past.norms:
             continue
         norm = measure(after, state).moved
-        mean.add(Rescaled(state, after, past.norms[name] / norm if norm else 0.0), studies_by_site[name])
+        mean.add(Rescaled(state, after, past.norms[name] / norm if norm else 0.0), share_by_site[name])
         sites_taken.add(name)
         federation.meter.forward_units += reply.cost
 
-    share = sum(studies_by_site[name] for name in sites_taken) / sum(studies_by_site.values())
+    share = sum(share_by_site[name] for name in sites_taken) / sum(share_by_site.values())
     if not sites_taken or share < task.quorum:
         raise UnavailableError(f"sites with {share:.0%} of the studies took part in the replay, {task.quorum:.0%} must")
-    missing = tuple(sorted(studies_by_site.keys() - sites_taken))
+    missing = tuple(sorted(share_by_site.keys() - sites_taken))
 
     return federation.downlink.advance(state, mean.means(state)), Round(
         phase="unlearn", round=past.round, missing=missing

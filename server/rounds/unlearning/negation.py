@@ -25,9 +25,9 @@ def negated(state: Mapping[str, Tensor], frozen: Collection[str] = ()) -> State:
 
     States are in order of the layers: an image encoder begins with a convolution, a text encoder with embeddings.
     """
-    sites_negated = set()
+    names_negated = set()
     for encoder in ENCODERS:
         first = next(n for n, t in state.items() if n.startswith(encoder) and n not in frozen and t.ndim >= 2)
-        sites_negated |= {first, first.removesuffix("weight") + "bias"}
+        names_negated |= {first, first.removesuffix("weight") + "bias"}
 
-    return {name: -tensor if name in sites_negated else tensor.clone() for name, tensor in state.items()}
+    return {name: -tensor if name in names_negated else tensor.clone() for name, tensor in state.items()}

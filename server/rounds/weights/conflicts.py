@@ -60,6 +60,7 @@ class DeltaSpool:
         """
         if site in self._files:
             raise WireError(f"{site} sent a second unlearned model")
+        # By number, as a site's name comes from outside and need not be a file name.
         path = self._folder / f"{len(self._files)}{_SUFFIX}"
         dtype = _dtype(before)
 
@@ -85,6 +86,7 @@ class DeltaSpool:
             raise WireError("no unlearned model to apply")
         after = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in before.items()}
         files = [self._files[site] for site in sorted(self._files)]
+        # First walk: the inner products of the deltas, for each tensor.
         grams: dict[str, NDArray[np.float64]] = {}
 
         for slab, deltas in _read(files, before):
@@ -92,12 +94,15 @@ class DeltaSpool:
                 columns = deltas[:, part.at : part.end]
                 grams[part.name] = grams.get(part.name, 0.0) + (columns @ columns.T).astype(np.float64)
 
+        # Second walk: the same deltas, weighed by what the projection left of each.
         weights = {name: project_conflicts(gram).astype(deltas.dtype) for name, gram in grams.items()}
+        # They are read again rather than kept: in memory they would be as many models as sites forget.
         for slab, deltas in _read(files, before):
             for part in slab.parts:
                 total = weights[part.name] @ deltas[:, part.at : part.end]
                 after[part.name].view(-1)[part.start : part.stop].add_(torch.from_numpy(total))
 
+        # Deltas derive from patients and are not needed once they are applied.
         for path in files:
             path.unlink()
         self._files.clear()

@@ -28,12 +28,14 @@ def fill(
     row: Callable[[str, torch.dtype, int], Tensor],
 ) -> None:
     """Fill `values` with the elements of a slab, `base` and what was sent for each of its parts."""
+    # Usually all tensors of a message have one short type, and one pass serves the whole slab.
     short = next((content.dtype for content in contents if isinstance(content, Planes)), None)
     if short is None:
         values.copy_(base)
     else:
         _add(values, base, slab, contents, row, short)
 
+    # Tensors that were sent whole, or in the other short type, overwrite what the pass above wrote there.
     for part, content in zip(slab.parts, contents, strict=True):
         place = values[part.at : part.end]
         if isinstance(content, np.ndarray):

@@ -57,6 +57,7 @@ def _slabs(tensors: Mapping[str, Tensor], names: Iterable[str], size: int) -> It
         count = tensor.numel()
 
         while start < count:
+            # A slab has one dtype, so that its elements lie in one row of memory.
             if parts and (offset == size or tensor.dtype != dtype):
                 yield Slab(dtype, begin, tuple(parts))
                 begin += offset

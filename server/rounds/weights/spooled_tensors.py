@@ -49,6 +49,7 @@ class FlatStore:
             return
         with _explained():
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the object
+            # The file has no name, so closing it frees the space, also when the process is killed.
             weakref.finalize(self, self._file.close)
             self._file.truncate(count * self._size)
 
@@ -97,6 +98,7 @@ class SpooledTensors:
 
     def put(self, name: str, tensor: Tensor) -> None:
         """A whole tensor."""
+        # A name that was put before keeps its place: shapes do not change within a line of rounds.
         if name not in self.shapes:
             self._at[name] = self._end
             self.shapes[name] = tensor.shape

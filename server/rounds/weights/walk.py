@@ -71,6 +71,7 @@ class Workspace:
         return self._squares[name]
 
     def _know(self, before: Mapping[str, Tensor]) -> None:
+        # By identity: comparing the weights would cost as much as what is saved here.
         if self._before is not before:
             self._before = before
             self._flat = {}
@@ -100,15 +101,18 @@ class Walk:
             BeyondError: a value is beyond what a sum of many can hold.
             WireError: an array cannot be read.
         """
+        # Names first: a reply that lacks a tensor would otherwise fail in the middle of the walk, at a KeyError.
         check_names(self.after.keys(), self.before, self.where)
         current = ""
         array: Content = None
+        # A walk that is taken a second time must not measure its step twice.
         self._squares.clear()
 
         for slab in slabs(self.before, self.before) if self.row is None else self.row:
             bases = [self.space.flat(self.before, part.name)[part.start : part.stop] for part in slab.parts]
             contents: list[Content] = []
             for part in slab.parts:
+                # A tensor may span slabs, and is decoded once for all of them.
                 if part.name != current:
                     current = part.name
                     array = self._read(current, self.before[current])
@@ -173,6 +177,7 @@ class Walk:
     def _check(self, slab: Slab, values: Tensor) -> None:
         # Not in the tensor's own dtype: the absolute value of the least integer is negative.
         numbers = values if slab.dtype in {torch.float32, torch.float64} else values.double()
+        # One pass over the slab is enough for honest replies; only a bad one pays for finding the tensor to name.
         if _all_small(numbers):
             return
 
@@ -200,14 +205,15 @@ def _all_small(values: Tensor) -> bool:
 
 def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
     """The step from `before` to `after`, summed in double precision one tensor at a time."""
-    changed_names = weights = 0.0
+    # Only what changed: large frozen layers would make every step look small.
+    change = weights = 0.0
 
     for name, then in before.items():
         if then.is_floating_point() and (step := _norm(after[name] - then)):
-            changed_names += step**2
+            change += step**2
             weights += _norm(then) ** 2
 
-    return Step(changed_names**0.5, weights**0.5)
+    return Step(change**0.5, weights**0.5)
 
 
 def _norm(tensor: Tensor) -> float:

@@ -13,7 +13,8 @@ from flwr.app import RecordDict
 from common.errors import RefusedError
 from common.learning.records import Subset
 from common.protocol.messages import TRAIN
-from server.campaign.journal import DatabaseJournal, GivenUpError
+from server.campaign.campaign_rows import GivenUpError
+from server.campaign.journal import DatabaseJournal
 from server.rounds.federation import Federation
 from server.rounds.states import WAYS, CampaignState
 

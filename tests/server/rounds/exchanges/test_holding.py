@@ -64,7 +64,7 @@ def test_a_round_that_is_long_for_all_costs_nobody_anything() -> None:
     holding = Holding(HOUR)
     assert not holding.charge({"east", "north", "south"}, 3, 10 * HOUR)
     assert not holding.charge({"north", "south"}, 3, 10 * HOUR)
-    assert holding.spent == {}
+    assert holding.seconds_of_site == {}
     assert not holding.charge({"north", "south"}, 4, HOUR / 2)
     assert holding.charge({"north"}, 1, HOUR)
     assert holding.over("north")
