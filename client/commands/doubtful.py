@@ -68,7 +68,7 @@ def doubtful(
 
 def _answer(ledger: Ledger, number: str, meant: frozenset[int], actor: Actor, reason: str, *, as_json: bool) -> None:
     from client.revocations.look_alikes.doubtful import answer  # noqa: PLC0415 - the database
-    from client.revocations.workflow import PersonDecision  # noqa: PLC0415
+    from client.revocations.look_alikes.ending_holds import PersonDecision  # noqa: PLC0415
 
     doubt = answer(ledger, number, meant, PersonDecision(actor, reason.strip()))
     used_again = len(doubt.candidates) - len(meant)

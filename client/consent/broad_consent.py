@@ -27,6 +27,7 @@ USE_FOR_RESEARCH = Coding(f"urn:oid:{_POLICIES}", f"{_POLICIES}.8")
 """Scientific use of medical data (MDAT)."""
 _NEEDED = {"8": ("6", "7")}
 """Collecting and storing medical data, without which there is nothing to use."""
+# Modules of the code system and the policies in them, each by the last part of its OID.
 _MODULES = {
     "1": "2 3 4 5 6 7 8 9 37",
     "10": "11 12 13 38",
@@ -87,6 +88,7 @@ class Form(Enum):
 
 _GENERAL = "184"
 """The broad consent as such, without a word on the form."""
+# By the last part of a form's OID; each version of a form has its own.
 _KIND_OF = {
     **dict.fromkeys(("1790", "1791", "2079", "3542", "3543", "3544", "4055"), Form.CONSENT),
     **dict.fromkeys(("4031", "4036", "4037", "4048", "4052"), Form.ADD_ON),
@@ -107,6 +109,7 @@ def form_of(policies: Collection[str]) -> Form | None:
     if not numbers:
         return None
     kinds = {_KIND_OF.get(number, Form.UNKNOWN) for number in numbers - {_GENERAL}} or {Form.CONSENT}
+    # An add-on that is signed with the consent widens it: together they are one consent.
     if kinds == {Form.CONSENT, Form.ADD_ON}:
         return Form.CONSENT
     return next(iter(kinds)) if len(kinds) == 1 else Form.UNKNOWN

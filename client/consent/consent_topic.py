@@ -64,6 +64,7 @@ def topic_of(resource: Mapping[str, Any]) -> Topic:
     codes = {(coding.system, coding.code) for codings in [scopes, *concepts] for coding in codings}
     policy = {(coding.system, coding.code) for coding in _concept(resource.get("policyRule"))}
     is_research = bool((codes | policy) & _RESEARCH) or any(is_form(text) for text in policy_texts(resource))
+    # R4 requires a scope, and it is what the author means to say. Categories count only where there is none.
     by_scope = {pair for pair in codes if pair[0] == SCOPES}
     if by_scope & _RESEARCH:
         return Topic.RESEARCH

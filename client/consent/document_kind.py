@@ -37,6 +37,7 @@ _OF_TEMPLATE = {
     "REFUSAL": Kind.NAMED_REFUSAL,
     "OBJECTION": Kind.NAMED_REFUSAL,
 }
+# Pairs in which form and TemplateType agree; any other pair contradicts itself.
 _SAME = {
     (Form.FULL_WITHDRAWAL, Kind.NAMED_WITHDRAWAL): Kind.FULL_WITHDRAWAL,
     (Form.PARTIAL_WITHDRAWAL, Kind.NAMED_WITHDRAWAL): Kind.PARTIAL_WITHDRAWAL,

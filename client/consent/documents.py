@@ -18,6 +18,7 @@ _R4_STATUS = {"draft", "proposed", "active", "rejected", "inactive", "entered-in
 _R5_STATUS = {"draft", "active", "inactive", "not-done", "entered-in-error", "unknown"}
 _R4_MARKS = {"scope", "policy", "policyRule", "dateTime", "patient", "performer", "organization"}
 _R5_MARKS = {"decision", "subject", "date", "period", "policyBasis", "grantor", "grantee", "controller", "manager"}
+# What the rule weighs of a provision, and what leaves it in doubt. Any other element makes the consent unreadable.
 _WEIGHED = {"id", "extension", "type", "period", "purpose", "code", "provision"}
 _NOT_WEIGHED = {"actor", "action", "securityLabel", "class", "documentType", "resourceType", "dataPeriod", "data"}
 _NOT_WEIGHED |= {"expression", "modifierExtension"}
@@ -114,6 +115,7 @@ def read_version(resource: Mapping[str, Any]) -> VersionId:
 def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     """Read a parsed Consent of R4, R4B or R5, or raise an `UnreadableConsentError`."""
     version = read_version(resource)
+    # FHIR: who does not understand a modifier must not rely on the resource.
     for name in ("modifierExtension", "implicitRules"):
         if name in resource:
             raise UnreadableConsentError(f"{name} may change the meaning and is not understood")
@@ -190,6 +192,7 @@ def _r4_root(resource: Mapping[str, Any]) -> Provision:
     root = _r4_provision(object_of(resource, "provision"), is_root=True)
     if root.permits is not None:
         return root
+    # R4: the base rule that provisions are exceptions to.
     base = {coding.code for coding in _codings(object_of(resource, "policyRule")) if coding.system == _ACT_CODES}
     permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
 

@@ -30,6 +30,7 @@ def of_another_topic(
     document: ConsentDocument, topic: Topic, kind: Kind, policies: frozenset[str], question: Question
 ) -> Verdict:
     """What a consent that is no draft says of research, as far as it names it."""
+    # Such a form speaks for itself, whatever else the document leaves out.
     if topic is Topic.UNPLACED and document.status == "active" and kind in (Kind.FULL_WITHDRAWAL, Kind.REFUSAL):
         return WITHDRAWN_IN_FULL if kind is Kind.FULL_WITHDRAWAL else REFUSED
     answer_by_name = _of_names(document, topic, kind, policies, question)

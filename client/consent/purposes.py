@@ -11,6 +11,7 @@ from enum import IntEnum
 from client.consent.documents import Coding
 
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+# Servers spell the same code system, or its value set, in all these ways.
 _SYSTEMS = {
     ACT_REASON,
     "https://terminology.hl7.org/CodeSystem/v3-ActReason",

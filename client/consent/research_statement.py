@@ -47,6 +47,7 @@ def of_research(document: ConsentDocument, kind: Kind, policies: frozenset[str],
     speaks = whole is not None or is_empty(document.root) or kind.names_an_end
     if not speaks:
         return OTHER_POLICY
+    # Only now: an erroneous consent about other policies leaves no doubt about this one.
     if document.status != "active":
         return DOUBTFUL_STATUS[document.status]
     return _OF_KIND.get(kind) or _of_active(document, kind, policies, question)

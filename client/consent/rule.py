@@ -74,6 +74,7 @@ def judged(
     silent = Counter(one.verdict.reason for one in statements if isinstance(one.verdict, Silent))
     silent.update(GENERAL.reason for one in statements if isinstance(one.verdict, Neutral))
     answer = _across_templates(_by_template(statements, at))
+    # It turns a yes into a doubt, never a doubt into a no.
     if denial and (isinstance(answer, Permit) or answer == SILENT):
         answer = Unknown("what use depends on, collecting or storing the data, is denied by name")
     return Judgement(answer, silent)
@@ -123,17 +124,17 @@ def _by_template(statements: Sequence[Statement], at: datetime) -> list[tuple[da
 
 def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> Answer:
     """All permit, or the newest denies; anything else is for a steward."""
-    answers = [(signed, answer) for signed, answer in decisions if isinstance(answer, Permit | Deny | Unknown)]
+    answers = [(moment, answer) for moment, answer in decisions if isinstance(answer, Permit | Deny | Unknown)]
     if not answers:
         has_lapsed = any(isinstance(verdict, Lapsed) for _, verdict in decisions)
         return Unknown("consent is not in force at this time") if has_lapsed else SILENT
 
     if all(isinstance(answer, Permit) for _, answer in answers):
         return Permit()
-    newest = max((signed for signed, _ in answers if signed is not None), default=None)
-    last = [answer for signed, answer in answers if signed in (None, newest)]
+    newest = max((moment for moment, _ in answers if moment is not None), default=None)
+    last = [answer for moment, answer in answers if moment in (None, newest)]
     doubts = [answer for _, answer in answers if isinstance(answer, Unknown)]
-    undated_answers = [answer for signed, answer in answers if signed is None and isinstance(answer, Unknown)]
+    undated_answers = [answer for moment, answer in answers if moment is None and isinstance(answer, Unknown)]
     if undated_answers:
         return undated_answers[0]  # it may be newer than any denial
     candidates: list[Answer] = [*(answer for answer in last if isinstance(answer, Deny)), *doubts]
@@ -159,8 +160,8 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
     while older:
         newest = older[0][0].first
         # A day and an hour of that day cannot be ordered: both are the last word.
-        last = [one for signed, one in older if signed.last >= newest]
-        older = [(signed, one) for signed, one in older if signed.last < newest]
+        last = [one for span, one in older if span.last >= newest]
+        older = [(span, one) for span, one in older if span.last < newest]
         verdict = _agreed([one.verdict for one in last])
         if newest > at and not isinstance(verdict, Deny | Unknown):
             has_lapsed = True

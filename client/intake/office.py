@@ -8,6 +8,7 @@ from datetime import datetime
 
 from client.consent.kinds import Kind
 from client.intake.permission import Permissions
+from client.revocations.interrupted import begun_before
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Receipt, Request, Scope, Source
 from client.revocations.vault import Vault
@@ -85,7 +86,7 @@ def hand_in(
 
     try:
         with ledger.writing() as writing:
-            request = ledger.begun_before(writing, request, patients)
+            request = begun_before(ledger, writing, request, patients)
             receipt = request.receipt
             if form.document:
                 request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))

@@ -86,6 +86,7 @@ def write_opened(session: Session, campaign: int, patients: int, at: datetime) -
 
 def write_closed(session: Session, campaign: int, purged: Mapping[str, int], at: datetime) -> None:
     """Record the end of an open access, and how much of the patients' data was deleted before."""
+    # The newest entry decides: the campaign may have opened and closed its access before.
     row = session.scalar(select(AccessRow).where(AccessRow.campaign == campaign).order_by(AccessRow.id.desc()).limit(1))
     if row is not None and row.what == "opened":
         session.add(AccessRow(campaign=campaign, what="closed", at=at, patients=row.patients, purged=dict(purged)))

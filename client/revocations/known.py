@@ -81,6 +81,7 @@ class KnownPatients:
             # A disk that is away for a moment must not make everybody a stranger.
             return known_patients(self._folder)
 
+        # Replacing the file gives another inode, also where time and size happen to be the same.
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._seen:
             self._found = known_patients(self._folder)
@@ -115,6 +116,7 @@ class KnownPatients:
             return NamedPatient(self._spelled.get(form, form), known=True)
         if exact:
             return NamedPatient(form, known=False)
+        # Only now: comparing spellings with a whole cohort is costly, and most identifiers are known.
         if self._alike is None:
             self._alike = LookAlikes(found)
         return NamedPatient(form, known=False, alike=self._alike.of(form))

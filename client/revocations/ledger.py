@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -26,8 +26,8 @@ from client.revocations.rows.ledger_rows import add_events, add_revocations, chu
 from client.revocations.rows.ledger_rules import awaits_person, covers, half_recorded
 from client.revocations.rows.ledger_tables import LinkPeersRow
 from client.revocations.rows.many_rows import MANY, Listed, add_many
-from client.revocations.tombstones.file import Tombstone, said_in, stop, stops
 from client.revocations.tombstones.pseudonyms import Pseudonyms
+from client.revocations.tombstones.tombstone import Tombstone, stop, stops
 from client.revocations.transitions import check_transition, classified
 from client.settings import SiteFolder
 from common.errors import CohortError, DiskFullError, InputError, UnavailableError
@@ -111,6 +111,7 @@ class Ledger(LedgerQueries):
             OutputError: the tombstones cannot be written; nothing is recorded.
             UnavailableError: another process wrote to the database at the same moment.
         """
+        # Held until after the commit, so that the numbers of steps grow in the order of commits.
         with self.stones.locked():
             writing = None
             has_stopped = False
@@ -119,7 +120,11 @@ class Ledger(LedgerQueries):
                 with transaction(self.engine) as session:
                     writing = Writing(session)
                     yield writing
+                    # A row that the database refuses must show before a tombstone is written, which is never taken
+                    # back.
                     session.flush()
+                    # On the disk before the commit: after a crash in between use has stopped, and the next opening adds
+                    # the rows.
                     self.stones.append(writing.stops)
                     has_stopped = bool(writing.stops)
             except IntegrityError:
@@ -127,6 +132,7 @@ class Ledger(LedgerQueries):
             except DiskFullError as err:
                 raise half_recorded(err, writing.stops if writing else (), stopped=has_stopped) from None
 
+            # After the commit: after a crash in between use stays stopped, and the next opening lifts it.
             try:
                 self.stones.append(writing.lifts)
             except DiskFullError as err:
@@ -151,6 +157,7 @@ class Ledger(LedgerQueries):
         people = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
         unknown = sum(not one.known and not one.is_doubtful for one in people.values())
 
+        # All or nothing: of a list that is recorded in part, the sender could not tell whom it has reached.
         if unknown and not also_unknown:
             raise CohortError(
                 f"{unknown} of {len(people)} patients on the list are not known here; nothing was recorded",
@@ -237,6 +244,7 @@ class Ledger(LedgerQueries):
             hold = request.hold or doubt
             after = State.ON_HOLD if hold else self.classified(subset, request.kind)
             remediation = check_transition(State.RECEIVED, after, hold)
+            # Two steps at once: what arrived, and what the site's policy makes of it.
             first = Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
             events.append(first)
             events.append(Event(number, 2, now, after, SOFTWARE, due, hold, remediation))
@@ -263,30 +271,6 @@ class Ledger(LedgerQueries):
     def classified(self, subset: Subset | None, kind: Kind) -> State:
         """The state after receipt of a revocation of this kind, by the site's policy."""
         return classified(subset, two_person=self.two_person, unlearn=kind != "opt-out" or self.unlearn_opt_outs)
-
-    def begun_before(self, writing: Writing, request: Request, patients: Collection[str]) -> Request:
-        """A request of the command line, with the receipt and date of its interrupted earlier attempt if there was one.
-
-        The disk was full or the process was killed before the database had it, so that only the tombstones know it.
-        """
-        names = {self.pseudonyms.of(patient) for patient in patients}
-        only_restored = {
-            (s.pseudonym, s.receipt) for s in of_patients(writing.session, names) if s.source.kind == "restored"
-        }
-        stones = (self.stones.read() or {}) if only_restored else {}
-
-        for _, receipt in sorted(only_restored):
-            of_receipt = {p: stone for (p, number), stone in stones.items() if number == receipt}
-            details = [said_in(stone) for stone in of_receipt.values()]
-            request_key = (request.source.kind, request.kind, request.scope)
-            same = details and all((s.get("source"), s.get("kind"), s.get("scope")) == request_key for s in details)
-            if same and of_receipt.keys() <= names and all((p, receipt) in only_restored for p in of_receipt):
-                first_received = min(stone.received for stone in of_receipt.values())
-                return replace(
-                    request, source=replace(request.source, id=receipt), receipt=receipt, received=first_received
-                )
-
-        return request
 
     def others(self, writing: Writing) -> int | None:
         """The number of other hospitals that are informed, as told by the coordinator; None: no linkage."""

@@ -101,6 +101,7 @@ class LedgerQueries:
         Raises:
             CohortError: the tombstones are damaged or missing.
         """
+        # Damaged tombstones raise here: the coordinator must not hear that nobody waits.
         self.stopped()
 
         with reading(self.engine) as session:

@@ -29,8 +29,9 @@ from client.revocations.rows.covered import keep_covered, noted_requests
 from client.revocations.rows.ledger_rows import of_patients, standing_of
 from client.revocations.rows.ledger_rules import covers
 from client.revocations.tombstones.earlier_records import take_over
-from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_in, said_of, stop
+from client.revocations.tombstones.file import TombstoneFile
 from client.revocations.tombstones.pseudonyms import Pseudonyms
+from client.revocations.tombstones.tombstone import Tombstone, said_in, said_of, stop
 from client.revocations.vault import Vault
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError
@@ -69,6 +70,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
             links=settings is not None and bool(settings.linkage.keys),
         )
         if not checked:
+            # First the records from before the ledger: they bring tombstones, which are compared next.
             take_over(ledger)
             reconcile(ledger)
 
@@ -85,14 +87,16 @@ def reconcile(ledger: Ledger) -> None:
     """
     with ledger.writing() as writing:
         stones = ledger.stones.read()
-        found = standing_of(writing.session)
+        statuses = standing_of(writing.session)
         requests_noted = noted_requests(writing.session)
-        receipts_here = {s.receipt for s in found} | {key[1] for key in stones or () if key not in requests_noted}
+        receipts_here = {s.receipt for s in statuses} | {key[1] for key in stones or () if key not in requests_noted}
+        # Under the lock, as a form is in the vault before its revocation is recorded.
         swept = Vault(ledger.folder.vault, token_bytes).sweep(receipts_here)
         if swept:
             _log.warning("%d form(s) of revocations that were never recorded were removed from the vault", swept)
         if stones is None:
-            if found or requests_noted:
+            # A missing file looks like a site where nobody has revoked; the database tells the two apart.
+            if statuses or requests_noted:
                 raise CohortError(
                     "gone, and the ledger holds revocations",
                     where=str(ledger.stones.path),
@@ -101,7 +105,7 @@ def reconcile(ledger: Ledger) -> None:
 
             return
 
-        status_of = {(s.pseudonym, s.receipt): s for s in found}
+        status_of = {(s.pseudonym, s.receipt): s for s in statuses}
         lacking = sorted(stones.keys() - status_of.keys() - requests_noted.keys())
         missing_requests: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
         subsets = ledger.subsets() if lacking else {}
@@ -111,6 +115,7 @@ def reconcile(ledger: Ledger) -> None:
 
         for request, patients in missing_requests.items():
             _take_back(ledger, writing, request, patients)
+        # A crash between commit and lift leaves a tombstone too many; a file from an older backup has one too few.
         for key, standing in status_of.items():
             if standing.state in LIFTED and key in stones:
                 writing.lifts.append(Tombstone("lift", *key, standing.received))
@@ -168,10 +173,12 @@ def _restored(stone: Tombstone, hold: str) -> Request:
 def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
     """Pseudonyms from the site's secret, which is created unless something was made with another secret."""
     if not Pseudonyms.has_secret(folder.pseudonym_secret):
+        # Under the lock: two processes that start at once must not create two secrets.
         with TombstoneFile(folder.tombstones, "").locked():
             if not folder.pseudonym_secret.exists():
                 with transaction(engine) as session:
                     used = session.scalar(select(PatientRow.patient).limit(1)) is not None
+                # With another secret, nobody who has revoked would be recognized any more.
                 if used or folder.tombstones.exists():
                     raise InputError(
                         "the secret that encrypted the patients' ids is missing",

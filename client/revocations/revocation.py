@@ -80,6 +80,7 @@ class Source:
 
 _DOUBT = "doubt-"
 _ALIKE = "alike-"
+# With prefix and hyphen these are 63 characters; a receipt has at most 64.
 _RECEIPT_CHARACTERS = 40
 _PSEUDONYM_CHARACTERS = 16
 

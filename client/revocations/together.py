@@ -9,7 +9,7 @@ from client.revocations.deadline import first_due
 from client.revocations.ledger import RECEIPT_FORM, Ledger, Writing
 from client.revocations.revocation import Receipt, Request
 from client.revocations.rows.ledger_rows import of_patients
-from client.revocations.tombstones.file import stop
+from client.revocations.tombstones.tombstone import stop
 from common.errors import InputError, OutputError
 
 
@@ -51,6 +51,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
             and RECEIPT_FORM.fullmatch(request.receipt)
         ):
             plain[number] = pseudonym
+            # The same patient again in this group goes to `add`, which finds the first request.
             pseudonyms_before.add(pseudonym)
 
     subsets = ledger.subset_of([answer_of[number].identifier for number in plain])
@@ -73,6 +74,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
         one = asked[number]
         try:
             outcomes[number] = ledger.add(writing, one.request, [one.patient], also_unknown=one.also_unknown)
+        # A disk that fails ends the transaction of all, not one request.
         except OutputError:
             raise
         except InputError as err:

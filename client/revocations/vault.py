@@ -98,6 +98,7 @@ class Vault:
             try:
                 content = read_private(path)
             except InputError:
+                # A missing file is an answer. One that others can read is not.
                 if path.exists():
                     raise
             else:
@@ -115,6 +116,7 @@ class Vault:
         Raises:
             OutputError: it cannot be deleted.
         """
+        # A list, so that both are deleted: the second copy must not stay because the first one was there.
         deletions = [_delete(path) for path in (self._marked(receipt), self._path(receipt))]
         return any(deletions)
 
@@ -132,6 +134,7 @@ def _delete(path: Path) -> bool:
     """Whether it was there."""
     try:
         path.unlink()
+        # A deletion counts once the folder is on the disk: after a power cut the form must not be back.
         sync_folder(path.parent)
     except FileNotFoundError:
         return False

@@ -25,6 +25,7 @@ def leave(
     """
     from secrets import token_hex  # noqa: PLC0415 - with what follows, for the command that needs it
 
+    from client.revocations.interrupted import begun_before  # noqa: PLC0415
     from client.revocations.known import known_patients  # noqa: PLC0415
     from client.revocations.revocation import Request, Source  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
@@ -48,7 +49,7 @@ def leave(
         )
         patients = [*known_patients(folder)]
         with ledger.writing() as writing:
-            receipt = ledger.add(writing, ledger.begun_before(writing, request, patients), patients)
+            receipt = ledger.add(writing, begun_before(ledger, writing, request, patients), patients)
         fields = {
             "receipt": receipt.receipt,
             "patients": receipt.patients,

@@ -42,7 +42,7 @@ def readmit(
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
-    from client.revocations import workflow  # noqa: PLC0415
+    from client.revocations import readmission  # noqa: PLC0415
     from client.revocations.vault import Vault  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded"), opened(folder) as ledger:
@@ -67,8 +67,8 @@ def readmit(
         try:
             with ledger.writing() as writing:
                 commitment = vault.keep(number, content)
-                patients = workflow.everybody_of(writing, receipt) or None if everybody else pseudonyms
-                count, still = workflow.readmit(
+                patients = readmission.everybody_of(writing, receipt) or None if everybody else pseudonyms
+                count, still = readmission.readmit(
                     ledger,
                     writing,
                     receipt,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from client.console.desk import APPROVER, STEWARD, Desk
 from client.console.form_files import MOST_BYTES, check_form
 from client.console.pages.case import found
-from client.revocations import workflow
+from client.revocations import readmission, workflow
 from client.revocations.exemptions import Exemption, keep_in_part
 from client.revocations.vault import Vault
 from common.errors import InputError
@@ -75,7 +75,7 @@ def pages(desk: Desk) -> list[Page]:
         try:
             with desk.ledger.writing() as writing:
                 form = (number, vault.keep(number, content))
-                _, still = workflow.readmit(
+                _, still = readmission.readmit(
                     desk.ledger, writing, row.receipt, visit.person.actor, reason, form=form, patients=patients
                 )
             is_recorded = True

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from client.console.desk import OFFICE, PURPOSES, STEWARD, Desk
 from client.revocations.look_alikes.doubtful import Doubt, answer, doubts
-from client.revocations.workflow import PersonDecision
+from client.revocations.look_alikes.ending_holds import PersonDecision
 from common.errors import InputError
 from common.platform.console.page import Page, Visit
 

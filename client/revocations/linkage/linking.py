@@ -34,7 +34,7 @@ class Linking:
     ledger: Ledger
     linkage: Callable[[], Linkage | None]
     _after: int = field(init=False, default=0)
-    _said: str = field(init=False, default="")
+    _last_problem: str = field(init=False, default="")
 
     def exchange(self, stub: CoordinationStub) -> None:
         """Exchange tokens until neither side has more; may be interrupted and repeated.
@@ -53,14 +53,16 @@ class Linking:
             try:
                 reply = stub.ExchangeTokens(request, timeout=_CALL_SECONDS)
             except grpc.RpcError as err:
+                # The answer of a coordinator whose settings have linkage switched off.
                 if err.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                     raise
                 self._say(f"revocations are not exchanged with other hospitals: {printable(err.details())}")
                 return
 
-            self._said = ""
+            self._last_problem = ""
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
                 raise WireError("the coordinator sent invalid tokens")
+            # Only now: tokens of a call that failed are sent again.
             mark_told(self.ledger, ours, reply.others)
             if matches := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
                 _log.warning("%d patients here have revoked at another hospital: use of them has stopped", matches)
@@ -70,6 +72,6 @@ class Linking:
                 return
 
     def _say(self, problem: str) -> None:
-        if problem != self._said:
+        if problem != self._last_problem:
             _log.warning("%s: ask the coordinator to set `linkage = true` in server.toml", problem)
-        self._said = problem
+        self._last_problem = problem

@@ -41,15 +41,17 @@ class LinkageStatus:
     at: datetime | None = None
 
 
-def linkage_statuses(ledger: Ledger, linkage: Linkage | None, found: Sequence[RevocationStatus]) -> list[LinkageStatus]:
+def linkage_statuses(
+    ledger: Ledger, linkage: Linkage | None, statuses: Sequence[RevocationStatus]
+) -> list[LinkageStatus]:
     """What other hospitals were told about the patient of each revocation.
 
     Args:
         linkage: as `read_linkage` gives it.
     """
     if linkage is None:
-        return [LinkageStatus("not-linked")] * len(found)
-    moments: dict[str, list[datetime | None]] = {standing.pseudonym: [] for standing in found}
+        return [LinkageStatus("not-linked")] * len(statuses)
+    moments: dict[str, list[datetime | None]] = {standing.pseudonym: [] for standing in statuses}
     with reading(ledger.engine) as session:
         for some in chunks(moments):
             tokens = select(LinkTokenRow).where(LinkTokenRow.pseudonym.in_(some))
@@ -61,7 +63,7 @@ def linkage_statuses(ledger: Ledger, linkage: Linkage | None, found: Sequence[Re
 
     names = ledger.identifiers()
 
-    return [_told(s, moments[s.pseudonym], others, linkage, names.get(s.pseudonym)) for s in found]
+    return [_told(s, moments[s.pseudonym], others, linkage, names.get(s.pseudonym)) for s in statuses]
 
 
 def _told(

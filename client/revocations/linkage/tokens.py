@@ -50,9 +50,9 @@ class Linkage:
 
         An opt-out has different tokens, so that no hospital takes it for a withdrawal, which cannot be undone.
         """
-        if (found := self.identifier(patient)) is None:
+        if (identifier := self.identifier(patient)) is None:
             return frozenset()
-        text = _PREFIXES[opt_out] + "".join(found.split()).casefold().encode()
+        text = _PREFIXES[opt_out] + "".join(identifier.split()).casefold().encode()
         return frozenset(hmac.digest(key, text, hashlib.sha256).hex() for key in self.keys)
 
 
@@ -150,10 +150,11 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
         arrival_of_token = {row.token: row.at for row in session.scalars(select(LinkReceivedRow))}
     if not arrival_of_token:
         return 0
-    found = 0
+    matches = 0
     with ledger.writing() as writing:
         for patient in patients:
             for opt_out in (False, True):
+                # One is enough: the tokens of several keys stand for one person.
                 for token in sorted(linkage.tokens(patient, opt_out=opt_out) & arrival_of_token.keys())[:1]:
                     request = Request(
                         Source("link", token),
@@ -164,6 +165,6 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
                         requester="another hospital",
                     )
                     receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
-                    found += receipt.patients - receipt.earlier
+                    matches += receipt.patients - receipt.earlier
 
-    return found
+    return matches

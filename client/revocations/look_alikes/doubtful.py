@@ -10,6 +10,7 @@ from sqlalchemy import or_
 
 from client.revocations.ledger import Ledger, Writing
 from client.revocations.look_alikes.alike import request_of
+from client.revocations.look_alikes.ending_holds import PersonDecision, end_alike
 from client.revocations.revocation import (
     LIFTED,
     RevocationStatus,
@@ -22,8 +23,7 @@ from client.revocations.revocation import (
 )
 from client.revocations.rows.ledger_rows import chunks, of_patients, standing_of
 from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
-from client.revocations.tombstones.file import stop
-from client.revocations.workflow import PersonDecision, end_alike
+from client.revocations.tombstones.tombstone import stop
 from common.errors import InputError, RefusedError
 from common.learning.data.identifiers.look_alikes import LookAlikes
 from common.platform.sql import reading
@@ -108,6 +108,7 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDeci
     if not set(meant) <= {one.number for one in doubt.candidates}:
         raise InputError("no such candidate", where="--is", remedy="fedforget-site revocations doubtful")
     with ledger.writing() as writing:
+        # Read again under the lock: another person may have answered meanwhile.
         candidates = [
             s for s in standing_of(writing.session, RevocationRow.receipt == number) if s.state is State.ON_HOLD
         ]
@@ -134,7 +135,7 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
         standing = standing_of(session)
     pairs_on_record = {(s.receipt, s.pseudonym) for s in standing}
     names = ledger.identifiers()
-    found = dict[int, tuple[RevocationStatus, frozenset[str]]]()
+    unheard_by_number = dict[int, tuple[RevocationStatus, frozenset[str]]]()
 
     for one in standing:
         name = names.get(one.pseudonym)
@@ -149,9 +150,9 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
             and (number, ledger.pseudonyms.of(other)) not in pairs_on_record
         }
         if others:
-            found[one.number] = one, frozenset(others)
+            unheard_by_number[one.number] = one, frozenset(others)
 
-    return found
+    return unheard_by_number
 
 
 def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:

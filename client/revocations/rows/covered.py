@@ -20,7 +20,7 @@ from client.revocations.revocation import LIFTED, TERMINAL, Request, RevocationS
 from client.revocations.rows.ledger_rows import chunks, of_patients
 from client.revocations.rows.ledger_rules import covers
 from client.revocations.rows.ledger_tables import CoveredPatientRow, CoveredRequestRow
-from client.revocations.tombstones.file import Tombstone, stops
+from client.revocations.tombstones.tombstone import Tombstone, stops
 
 _REQUEST = TypeAdapter(Request)
 
@@ -164,6 +164,7 @@ def _says_again(standing: Sequence[RevocationStatus], request: Request) -> bool:
 
 
 def _is_wider(other: Request, request: Request) -> bool:
+    # A hold decides nothing, so it cannot stand for a decision.
     if other.hold and not request.hold:
         return False
     return other.scope in ("all", request.scope) and not (other.kind == "opt-out" and request.kind != "opt-out")

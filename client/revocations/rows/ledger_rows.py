@@ -85,6 +85,7 @@ def add_revocations(session: Session, rows: Sequence[tuple[Request, str]], recor
     columns: dict[int, dict[str, object]] = {}
     values = []
     for request, pseudonym in rows:
+        # By identity: the patients of a list share one request, and its columns are made once.
         common = columns.get(id(request))
         if common is None:
             common = columns[id(request)] = columns_of(request, recorded)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from client.revocations.look_alikes.alike import DOUBTFUL
 from client.revocations.revocation import LIFTED, Request, RevocationStatus, Source, State
-from client.revocations.tombstones.file import Tombstone
+from client.revocations.tombstones.tombstone import Tombstone
 from common.disk import AGAIN
 from common.errors import DiskFullError
 

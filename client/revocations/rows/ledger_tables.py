@@ -143,6 +143,7 @@ class LinkPeersRow(Base):
     others: Mapped[int]
 
 
+# Triggers keep these as they are. The other tables change: a token is sent, a covered request comes to count.
 APPEND_ONLY = (
     RevocationRow.__tablename__,
     RevocationEventRow.__tablename__,

@@ -86,6 +86,7 @@ def _steps(request: Request, values: Columns, *, is_second: bool = False) -> Ins
     }
     if is_second:
         values_of_event |= {"state": _LISTED.c.state, "reason": _LISTED.c.reason, "remediation": _LISTED.c.remediation}
+    # Source and pseudonym are unique together, so these are the revocations that were just added.
     source = request.source
     steps = (
         select(RevocationRow.id, *values_of_event.values())

@@ -15,7 +15,7 @@ from client.revocations.deadline import first_due
 from client.revocations.ledger import SOFTWARE, Ledger, Writing
 from client.revocations.revocation import Event, Request, Source, State
 from client.revocations.rows.ledger_rows import add_events, add_revocations, of_patients
-from client.revocations.tombstones.file import stop
+from client.revocations.tombstones.tombstone import stop
 from client.revocations.transitions import check_transition, classified
 from common.errors import CohortError
 from common.files import sync_folder
@@ -60,6 +60,7 @@ def take_over(ledger: Ledger) -> None:
         if path.exists():  # another process may have imported it meanwhile
             _insert(ledger, writing, _read(path))
 
+    # After the commit: if the process is killed in between, the next start finds these patients in the ledger.
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
 
@@ -111,6 +112,7 @@ def _read(path: Path) -> dict[str, _Revocation]:
         values = json.loads(content)
 
         if isinstance(values, dict) and "version" not in values:
+            # These have no dates. None of them can be later than the last change of the file.
             at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             states = _WithoutDates.model_validate(values).states
             return {

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, quote_plus, urlencode
 
-from client.revocations.revocation import Request
+from client.revocations.tombstones.tombstone import Tombstone, TombstoneMap
 from common.disk import unwritable
 from common.errors import CohortError, OutputError
 from common.files import sync_folder
@@ -28,64 +27,11 @@ from common.files import sync_folder
 _HEADER = "fedforget-tombstones-1"
 _LINES_AT_ONCE = 5000
 _BLOCK_BYTES = 2**20
-_LONGEST = 200
-_LONGEST_ENCODED = 300
+
+
 _LINE = re.compile(
     r"(stop|lift) ([0-9a-f]{64}) ([A-Za-z0-9._-]{1,64}) (\S{1,40})(?: (\S{1,2000}))? ([0-9a-f]{16})", re.ASCII
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """From now on a patient is not used or, after a refusal, may be used again as far as this receipt is concerned."""
-
-    kind: Literal["stop", "lift"]
-    pseudonym: str
-    receipt: str
-    received: datetime
-    more: str = ""
-    """The kind of the revocation and who recorded it, as written by `said_of`."""
-
-
-TombstoneMap = dict[tuple[str, str], Tombstone]
-"""Tombstones in force, by pseudonym and receipt."""
-
-
-def stop(request: Request, pseudonym: str) -> Tombstone:
-    """The tombstone for a patient of a request."""
-    return Tombstone("stop", pseudonym, request.receipt, request.received, said_of(request))
-
-
-def stops(request: Request, pseudonyms: Iterable[str]) -> list[Tombstone]:
-    """The tombstones for all patients of a request."""
-    body = said_of(request)
-    return [Tombstone("stop", pseudonym, request.receipt, request.received, body) for pseudonym in pseudonyms]
-
-
-def said_of(request: Request) -> str:
-    """The details of a request in a tombstone: names of staff and codes, nothing about the patient."""
-    values = {
-        "source": request.source.kind,
-        "kind": request.kind,
-        "scope": request.scope,
-        "basis": request.basis,
-        "steward": request.steward,
-        "identity": request.identity,
-    }
-    return urlencode({name: _cut(value) for name, value in values.items() if value})
-
-
-def _cut(value: str) -> str:
-    """At most so much that the line can be read again; a character outside ASCII takes up to twelve."""
-    value = value[:_LONGEST]
-    while len(quote_plus(value)) > _LONGEST_ENCODED:
-        value = value[:-1]
-    return value
-
-
-def said_in(stone: Tombstone) -> dict[str, str]:
-    """The details that `said_of` wrote; empty for a line of an earlier release."""
-    return dict(parse_qsl(stone.more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +54,7 @@ class TombstoneFile:
             raise self._unwritable(err) from None
 
         try:
+            # The kernel releases it with the handle, also when the process is killed.
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
@@ -136,9 +83,11 @@ class TombstoneFile:
                     start = ""
                     end = _whole_until(file.fileno())
 
+                # What a killed process left of its last line was never acknowledged: it is cut off.
                 file.truncate(end)
                 _add(file.fileno(), end, _blocks(start, stones))
 
+            # A name that is not on the disk may be lost with the power, and every stop with it.
             if is_new:
                 sync_folder(self.path.parent)
         except OSError as err:
@@ -150,14 +99,14 @@ class TombstoneFile:
         Raises:
             CohortError: damaged, or made with another secret.
         """
-        found: TombstoneMap = {}
+        stones: TombstoneMap = {}
 
         try:
-            self.read_on(0, found)
+            self.read_on(0, stones)
         except FileNotFoundError:
             return None
 
-        return found
+        return stones
 
     def read_on(self, start: int, into: TombstoneMap) -> int:
         """Apply the complete lines from byte `start` on to `into`, and return where they end. Raises like `read`.
@@ -194,6 +143,7 @@ class TombstoneFile:
 
         for line in lines:
             stone = _parsed(line, same, times)
+            # One damaged line is enough: nobody could tell whom it stops.
             if stone is None:
                 raise self._damaged()
             if stone.kind == "stop":
@@ -202,10 +152,11 @@ class TombstoneFile:
                 into.pop((stone.pseudonym, stone.receipt), None)
 
     def _check_header(self, line: bytes) -> None:
-        found = line.decode("ascii", errors="replace")
-        if found + "\n" == _line(f"{_HEADER} {self.check}"):
+        header = line.decode("ascii", errors="replace")
+        if header + "\n" == _line(f"{_HEADER} {self.check}"):
             return
-        if found.startswith(f"{_HEADER} ") and found + "\n" == _line(found.rpartition(" ")[0]):
+        # Sound in itself, but with another check value: the file belongs to another secret.
+        if header.startswith(f"{_HEADER} ") and header + "\n" == _line(header.rpartition(" ")[0]):
             raise CohortError(
                 "made with another secret for pseudonyms, so that no patient can be found in it",
                 where=str(self.path),
@@ -264,9 +215,9 @@ def _whole_until(handle: int) -> int:
 
     for start in range(max(size - step, 0), -step, -step):
         begin = max(start, 0)
-        found = os.pread(handle, step, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        newline = os.pread(handle, step, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
 
     return 0
 

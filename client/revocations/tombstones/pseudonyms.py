@@ -19,6 +19,7 @@ from common.files import read_private
 
 SECRET_VARIABLE = "FEDFORGET_PSEUDONYMS"  # noqa: S105 - a name
 """Environment variable that may hold the site's secret instead of a file."""
+# 96 bits, the length that NIST SP 800-38D recommends for GCM.
 _NONCE_BYTES = 12
 _LEAST_SECRET_BYTES = 32
 
@@ -58,12 +59,14 @@ class Pseudonyms:
 
     def receipt(self, *parts: str) -> str:
         """A short number that reveals nothing about `parts` and is equal for equal ones."""
+        # With their lengths, so that ("a", "bc") and ("ab", "c") give different numbers.
         text = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
         return hmac.digest(self._receipt_key, text, hashlib.sha256).hex()[:16]
 
     def seal(self, patient: str, pseudonym: str = "") -> str:
         """The identifier, encrypted and bound to its pseudonym."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
+        # The pseudonym is authenticated with it: an identifier that is moved to another row cannot be opened.
         ciphertext = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), (pseudonym or self.of(patient)).encode())
         return b64encode(nonce + ciphertext).decode("ascii")
 

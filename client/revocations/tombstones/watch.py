@@ -14,7 +14,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
 
-from client.revocations.tombstones.file import TombstoneFile, TombstoneMap
+from client.revocations.tombstones.file import TombstoneFile
+from client.revocations.tombstones.tombstone import TombstoneMap
 from common.errors import CohortError
 
 _WALK_AGAIN = 1.0
@@ -26,7 +27,7 @@ _stamp: Callable[[os.stat_result], _Stamp] = attrgetter("st_size", "st_ctime_ns"
 """Changes when a file is written to, renamed, replaced or deleted."""
 
 
-class _Held:
+class _OpenFile:
     """An open file, which is closed when no thread refers to it any more."""
 
     __slots__ = ("handle", "number")
@@ -41,14 +42,14 @@ class _Held:
             os.close(self.handle)
 
 
-class _Seen(NamedTuple):
+class _LastRead(NamedTuple):
     """The last read: a tuple, because threads can read it atomically without a lock, and unpacking is fast."""
 
-    held: _Held
+    file: _OpenFile
     stamp: _Stamp
     walk_at: float
     """When to resolve the path again."""
-    stopped: frozenset[str]
+    patients: frozenset[str]
     end: int
     """Of what was read."""
 
@@ -58,7 +59,7 @@ class TombstoneWatch:
 
     def __init__(self, file: TombstoneFile) -> None:
         self._file, self._path, self._lock = file, os.fspath(file.path), threading.Lock()
-        self._seen: _Seen | None = None
+        self._last_read: _LastRead | None = None
         self._standing: TombstoneMap = {}
 
     def now(self) -> frozenset[str]:
@@ -67,41 +68,44 @@ class TombstoneWatch:
         Raises:
             CohortError: the file is damaged, made with another secret, or has disappeared.
         """
-        if self._seen is not None:
-            held, stamp, walk_at, stopped, _ = self._seen
-            if _stamp(os.fstat(held.handle)) == stamp and time.monotonic() < walk_at:
-                return stopped
+        # Without the lock: every batch of every loader comes by here.
+        if self._last_read is not None:
+            file, stamp, walk_at, patients, _ = self._last_read
+            if _stamp(os.fstat(file.handle)) == stamp and time.monotonic() < walk_at:
+                return patients
 
         with self._lock:
             return self._look()
 
     def _look(self) -> frozenset[str]:
-        seen = self._seen
+        last = self._last_read
         walk_at = time.monotonic() + _WALK_AGAIN
-        held = self._walked_to()
-        if held is None and seen is None:
+        file = self._walked_to()
+        if file is None and last is None:
             return frozenset()
-        if held is None:
+        # Where nobody has revoked there is no file. Where there was one, its loss must not set patients free.
+        if file is None:
             raise CohortError("gone", where=self._path, remedy="restore it; nothing is trained until then")
         # The stamp is taken before the content: the next call finds what was added in between.
-        stamp = _stamp(os.fstat(held.handle))
-        again = seen is None or held.number != seen.held.number or stamp[0] < seen.end
-        if seen is not None and not again and stamp == seen.stamp:
-            self._seen = seen._replace(walk_at=walk_at)
-            return seen.stopped
+        stamp = _stamp(os.fstat(file.handle))
+        # Another file, or a shorter one: what was read before may not be in it.
+        again = last is None or file.number != last.file.number or stamp[0] < last.end
+        if last is not None and not again and stamp == last.stamp:
+            self._last_read = last._replace(walk_at=walk_at)
+            return last.patients
 
-        start, standing = (0, {}) if again or seen is None else (seen.end, self._standing)
+        start, standing = (0, {}) if again or last is None else (last.end, self._standing)
         end = self._file.read_on(start, standing)
         self._standing = standing
-        stopped = frozenset(pseudonym for pseudonym, _ in standing)
-        self._seen = _Seen(held, stamp, walk_at, stopped, end)
+        patients = frozenset(pseudonym for pseudonym, _ in standing)
+        self._last_read = _LastRead(file, stamp, walk_at, patients, end)
 
-        return stopped
+        return patients
 
-    def _walked_to(self) -> _Held | None:
+    def _walked_to(self) -> _OpenFile | None:
         """The file at the path now."""
         try:
-            return _Held(self._path)
+            return _OpenFile(self._path)
         except FileNotFoundError:
             return None
         except OSError as err:

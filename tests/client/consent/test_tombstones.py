@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Request, Source, State
-from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_of
+from client.revocations.tombstones.file import TombstoneFile
+from client.revocations.tombstones.tombstone import Tombstone, said_of
 from client.revocations.tombstones.watch import TombstoneWatch
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError, OutputError

@@ -10,7 +10,7 @@ from client.revocations.ledger import Ledger, Writing
 from client.revocations.revocation import Request, alike_receipt, nobody_asked
 from client.revocations.rows.ledger_rows import standing_of
 from client.revocations.rows.ledger_tables import RevocationRow
-from client.revocations.tombstones.file import stop
+from client.revocations.tombstones.tombstone import stop
 
 
 @dataclass(frozen=True, slots=True)

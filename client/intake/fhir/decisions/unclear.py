@@ -13,9 +13,9 @@ from client.intake.fhir.store.values import StewardItem
 from client.revocations.known import known_patients
 from client.revocations.ledger import Ledger, Writing
 from client.revocations.look_alikes.doubtful import undecided
+from client.revocations.look_alikes.ending_holds import end_holds
 from client.revocations.revocation import Request, State, consent_of, doubt_about, is_doubt
 from client.revocations.rows.ledger_rows import of_patients
-from client.revocations.workflow import end_holds
 
 _SITE_FILE = "site.json"
 LONGEST_REASON = 200
