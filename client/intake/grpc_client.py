@@ -92,6 +92,7 @@ class ConsentClient:
             ) from None
 
         credentials = grpc.ssl_channel_credentials(ca, read_private(folder / "client.key"), certificate)
+        # Not by a proxy that the environment names: a call carries a patient's identifier.
         options = [("grpc.service_config", json.dumps(_RETRIES)), ("grpc.enable_http_proxy", 0)]
         with grpc.secure_channel(address, credentials, options) as channel:
             yield cls(ConsentServiceStub(channel))

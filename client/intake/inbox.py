@@ -115,6 +115,7 @@ class Inbox:
         signer = next((key for key in self.keys if _holds(key, signature.content, content.content)), None)
 
         if signer is None:
+            # A list dated in the future must not wait for ever.
             if timedelta(0) <= now - changed_at < QUIET:
                 return False
             self._refuse(name, "the signature is not valid for this list and a key in site.toml", files)
@@ -135,11 +136,13 @@ class Inbox:
         request = Request(
             Source("list", number),
             number,
+            # When the list arrived is the date from which the month of Art. 12(3) GDPR counts.
             min(changed_at, now),
             kind=kind or self.kind,
             legal_basis=basis or self.legal_basis,
             identity=by_key(signer.keyid),
         )
+        # Recorded before it is moved: after a crash in between it is read again, and nothing is recorded twice.
         self._done(name, number, files, self.ledger.record(request, patients, also_unknown=True))
 
         return True

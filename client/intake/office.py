@@ -65,6 +65,7 @@ def hand_in(
     now = ledger.clock()
     if form.received > now:
         raise InputError("is in the future", where="received", remedy="give the date of receipt")
+    # A second person can only be told from the first one by name.
     if ledger.two_person and not form.steward.strip():
         raise RefusedError("a second person must approve here: give the name of the recording person")
     if permissions is not None:

@@ -57,6 +57,7 @@ def listed_patients(name: str, content: bytes, is_patient: Callable[[str], bool]
 def _json_list(content: bytes) -> OptOutList:
     """Refuse duplicate keys, which readers interpret differently."""
     try:
+        # Office programs put a byte order mark in front.
         return OptOutList.model_validate(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
     except (ValueError, RecursionError):  # a ValidationError is one too
         form = (

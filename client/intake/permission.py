@@ -89,7 +89,7 @@ class Permissions:
         """
         with reading(self.ledger.engine) as session:
             first_dates = self.first_consents(session, patients)
-        if any(received < signed for signed in first_dates.values()):
+        if any(received < moment for moment in first_dates.values()):
             raise BeforeConsentError(
                 "dated before the patient's first consent", where="received", remedy="check the date"
             )
@@ -100,24 +100,25 @@ class Permissions:
         first_dates = dict[str, datetime]()
         for some in chunks(by_key):
             for version in self.store.versions(session, some):
-                signed = _signed(version)
-                if signed is None:
+                moment = _signed(version)
+                if moment is None:
                     continue
                 for patient in by_key[version.patient]:
-                    first_dates[patient] = min(signed, first_dates.get(patient, signed))
+                    first_dates[patient] = min(moment, first_dates.get(patient, moment))
 
         return first_dates
 
     def _by_key(self, patients: Collection[str]) -> dict[str, list[str]]:
         """The given patients by the pseudonyms under which their consents lie."""
-        found: dict[str, list[str]] = defaultdict(list)
+        patients_by_key: dict[str, list[str]] = defaultdict(list)
         keys_of = self.patients().keys
         for patient in patients:
             spellings = self.ledger.spelled(patient)
+            # Consents may lie under the cohort's identifier as well as under those of the FHIR server.
             for key in {spellings, *keys_of(spellings)}:
-                found[self.ledger.pseudonyms.of(key)].append(patient)
+                patients_by_key[self.ledger.pseudonyms.of(key)].append(patient)
 
-        return found
+        return patients_by_key
 
 
 def permissions_of(ledger: Ledger) -> Permissions:
@@ -141,8 +142,8 @@ def permissions_of(ledger: Ledger) -> Permissions:
 
 def _signed(version: KnownVersion) -> datetime | None:
     try:
-        signed = read_consent(version.document).signed
+        span = read_consent(version.document).signed
     except UnreadableConsentError:
         return None
 
-    return None if signed is None else signed.first
+    return None if span is None else span.first

@@ -46,6 +46,7 @@ def read_file(path: Path, most: int) -> ReadFile:
         UnavailableError: it cannot be read now, for want of access or because the disk fails.
     """
     try:
+        # Without O_NONBLOCK, a pipe in the file's place would block the process.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -63,7 +64,7 @@ def read_file(path: Path, most: int) -> ReadFile:
     return ReadFile(content, status.st_dev, status.st_ino, status.st_mtime)
 
 
-def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
+def take_away(file: Path, target: Path, original: ReadFile | None) -> None:
     """Move a file that was read to `target`. A file that has replaced it stays; an unreadable one is moved.
 
     It is compared under a private name, since it may be replaced until then.
@@ -75,12 +76,12 @@ def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
     except FileNotFoundError:
         pass
     else:
-        if found is None or found.is_still(taken_file):
+        if original is None or original.is_still(taken_file):
             os.replace(taken_file, target)
             return
 
-    if found is not None:
-        write_durable(target, found.content)
+    if original is not None:
+        write_durable(target, original.content)
     give_back(file.parent)
 
 

@@ -32,33 +32,34 @@ class Addressing:
 
     def is_of(self, pseudonym: str, keys: Sequence[str]) -> bool:
         """Whether a pseudonym is a patient's, who is given by some of their names."""
-        named = self.named(keys)
+        names = self.named(keys)
         theirs = {self.patients.normal(key) for key in keys}
-        theirs |= {key for cohort_id in named.values() for key in self.patients.keys(cohort_id)}
+        theirs |= {key for cohort_id in names.values() for key in self.patients.keys(cohort_id)}
 
         return pseudonym in {self.pseudonyms.of(key) for key in theirs}
 
     def named(self, keys: Sequence[str]) -> dict[str, str]:
         """Of a patient's names the first for each patient of the cohort that they mean; one, if they agree."""
-        found = dict[str, str]()
+        patient_of_key = dict[str, str]()
 
         for key in self._usable(keys):
             cohort_id = self.patients.cohort_id(key)
             is_known = cohort_id is not None and (self.patients.by_key is not None or self.knows(cohort_id))
-            if is_known and cohort_id not in found.values():
-                found[key] = str(cohort_id)
+            if is_known and cohort_id not in patient_of_key.values():
+                patient_of_key[key] = str(cohort_id)
 
-        return found
+        return patient_of_key
 
     def addressed(self, version: IncomingConsent) -> list[IncomingConsent]:
         """With the name first under which the patient is known, once for each if the names are of several patients."""
         keys = self._usable(version.patients)
-        named = [*self.named(version.patients)]
-        if not named and len(keys) > 1 and self.patients.by_key is None:
+        names = [*self.named(version.patients)]
+        if not names and len(keys) > 1 and self.patients.by_key is None:
+            # Where no name is known, the hold shall be on the patient whose identifier one of them looks like.
             keys.sort(key=lambda key: not self.looks_alike(key))
-        if len(named) < 2:
+        if len(names) < 2:
             # The other names are kept: a request to revoke the consent may use them.
-            return [dataclasses.replace(version, patients=tuple(dict.fromkeys([*named, *keys])))]
+            return [dataclasses.replace(version, patients=tuple(dict.fromkeys([*names, *keys])))]
 
         document = {**version.document, TWO_PATIENTS: True}
 
@@ -67,9 +68,10 @@ class Addressing:
                 version,
                 patients=(key,),
                 document=document,
+                # Rows are told apart by consent, version and digest: one version for two patients needs two digests.
                 digest=hashlib.sha256(f"{version.digest}{self.pseudonyms.of(key)}".encode()).hexdigest(),
             )
-            for key in named
+            for key in names
         ]
 
     def _usable(self, keys: Sequence[str]) -> list[str]:

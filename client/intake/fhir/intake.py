@@ -30,11 +30,6 @@ from common.errors import InputError
 
 _REVOKED = "revoked"
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-_SITE_FILE = "site.json"
-_AT_ONCE = 200
-"""Patients in one transaction."""
-_LONGEST_REASON = 200
-_UNWEIGHED = "a consent cannot be handled: look at it in the hospital's own system"
 _DISAGREE = "the reference and the identifier of the patient are two patients of the cohort"
 
 _log = logging.getLogger("fedforget.fhir")
@@ -104,10 +99,10 @@ class Intake:
         except UnusableResourceError as err:
             raise self.set_aside(resource, err) from None
 
-        (kept,) = self.keep([dataclasses.replace(incoming, interaction=interaction)])
-        self._act_on([kept])
+        (version,) = self.keep([dataclasses.replace(incoming, interaction=interaction)])
+        self._act_on([version])
 
-        return kept
+        return version
 
     def set_aside(
         self, resource: Resource, problem: UnusableResourceError, *, is_clear: bool = True
@@ -126,12 +121,12 @@ class Intake:
         if not version.patients:
             return problem
 
-        kept = self.keep_each([version])
-        self._act_on(kept)
+        versions = self.keep_each([version])
+        self._act_on(versions)
         if isinstance(self._verdict(version.document), Silent):
             return problem
         if isinstance(problem, TwoPatientsError):
-            return _two_patients(kept)
+            return _two_patients(versions)
 
         return UnusableResourceError(f"{problem.problem}; {_HELD}")
 
@@ -163,15 +158,15 @@ class Intake:
         Raises:
             InputError: the patient map, or a file of the site.
         """
-        found = []
+        consents = []
         for resource in resources:
             with contextlib.suppress(UnusableResourceError):
-                found.append(read_incoming(resource, *self.bases))
+                consents.append(read_incoming(resource, *self.bases))
 
-        kept = self.keep_each(found)
-        self._act_on(kept)
+        versions = self.keep_each(consents)
+        self._act_on(versions)
 
-        return kept
+        return versions
 
     def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, all or none, without acting on them yet."""
@@ -191,14 +186,14 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - whatever one version provokes must not cost the others
             _log.error("consents cannot be kept together (%s): one by one", type(error).__name__)
 
-        kept: list[Kept] = []
+        versions: list[Kept] = []
         for version in incoming:
             try:
-                kept += self.keep([version])
+                versions += self.keep([version])
             except Exception:  # noqa: BLE001 - as above; a database that takes nothing refuses the stand-in too
-                kept += self.store.keep(self._addressing().addressed(dated(stripped(version), now)), now)
+                versions += self.store.keep(self._addressing().addressed(dated(stripped(version), now)), now)
 
-        return tuple(kept)
+        return tuple(versions)
 
     def revoke(self, request: RevokeRequest) -> Kept:
         """Take a version of the consent that is revoked, made of the newest one that is known; once, however often.
@@ -226,6 +221,7 @@ class Intake:
             if not own_names:
                 raise OtherPatientError("the consent is not this patient's")
             if REVOKED in newest_version.document:
+                # The request was sent again: what the first one left undone is done now.
                 self.settling.settle_these({newest_version.kept.patient})
                 return newest_version.kept
 

@@ -85,7 +85,7 @@ def read_patient_map(path: Path) -> PatientMap:
 
     problems.raise_any()
 
-    return PatientMap(by_key, {patient: tuple(found) for patient, found in keys.items()})
+    return PatientMap(by_key, {patient: tuple(own_keys) for patient, own_keys in keys.items()})
 
 
 def _normal_key(key: str) -> str:

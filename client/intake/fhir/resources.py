@@ -100,6 +100,7 @@ def read_incoming(resource: Resource, *bases: str) -> IncomingConsent:
         version.number if is_id(version.number) else "",
         update_time,
         status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
+        # Of the whole resource: a version in which only unweighed parts differ is another text all the same.
         hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
         document,
         persons_of(resource, *bases),
@@ -168,9 +169,9 @@ def notified(resource: Resource) -> tuple[Resource, ...]:
     if kind == "Consent":
         return (resource,)
     if kind == "Bundle" and resource.get("type") in ("subscription-notification", "history"):
-        found = tuple(resources_in(resource))
-        if found and found[0].get("resourceType") in ("SubscriptionStatus", "Parameters"):
-            return tuple(entry for entry in found[1:] if entry.get("resourceType") == "Consent")
+        resources = tuple(resources_in(resource))
+        if resources and resources[0].get("resourceType") in ("SubscriptionStatus", "Parameters"):
+            return tuple(entry for entry in resources[1:] if entry.get("resourceType") == "Consent")
 
     raise UnusableResourceError("neither a Consent nor a notification of a subscription")
 
@@ -237,8 +238,8 @@ def _person(value: object, bases: Sequence[str], contained: object = None) -> tu
 def _identifiers_of(contained: object, identity: str) -> list[object]:
     """Those of a contained resource."""
     inner = [one for one in contained if isinstance(one, dict)] if isinstance(contained, list) else []
-    found = [one.get("identifier") for one in inner if one.get("id") == identity]
-    return [identifier for some in found if isinstance(some, list) for identifier in some]
+    lists = [one.get("identifier") for one in inner if one.get("id") == identity]
+    return [identifier for some in lists if isinstance(some, list) for identifier in some]
 
 
 def _identifier(value: object) -> str | None:

@@ -54,6 +54,7 @@ def http_client(ca: Path | None, timeout: float = 30.0, proxy: Proxy | None = No
             "not a certificate in PEM", where=str(ca), remedy="give that of the FHIR server's authority"
         ) from None
 
+    # Nothing from the environment: the proxy is the one in site.toml.
     return httpx.Client(transport=Routes(context, proxy), timeout=timeout, follow_redirects=False, trust_env=False)
 
 
@@ -150,6 +151,7 @@ class FhirServer:
                 raise WireError(f"{self.base}: {err.problem}") from None
 
             yield dataclasses.replace(page, date=answer.date)
+            # A server may give the same page under ever new addresses: what it brings counts.
             names = hash(frozenset((str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)))
             idle = idle + 1 if names in pages_seen or not (page.consents or page.unclear) else 0
             pages_seen.add(names)
@@ -177,6 +179,7 @@ class FhirServer:
 
             if status in (404, 405, 410, 501) and absent_is_empty:
                 return None
+            # A server may end a token early. Once is enough: after that it refuses this client.
             if status == 401 and self.sign_in is not None and not signed_in_again:
                 self.sign_in.forget()
                 signed_in_again = True
@@ -205,6 +208,7 @@ class FhirServer:
                 content = bytearray()
                 for block in answer.iter_bytes():
                     content += block
+                    # Counted while it is read: the length in the head is the server's word.
                     if len(content) > _PAGE_BYTES:
                         raise WireError(f"{self.base}: a page of more than {_PAGE_BYTES} bytes")
 

@@ -31,10 +31,10 @@ def parse_json(content: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("a key twice")
-    return found
+    return value
 
 
 def _refused(text: str) -> Any:

@@ -66,6 +66,7 @@ def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], 
         Refusal: it has been withdrawn or has expired, or its names have no role or several.
     """
     names = _names(pem)
+    # TLS checked these dates when the connection was made, which may be hours ago.
     if not names.first <= now <= names.last:
         raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "the certificate has expired or is not valid yet")
     if names.fingerprint in withdrawn:

@@ -105,6 +105,7 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
         certificate = issue_role(ca, ca_key, key.public_key(), name, role, now)
         for file, content in (("client.crt", certificate), ("ca.crt", ca)):
             write_bytes(part / file, certificate_pem(content))
+        # Within the block: a certificate that is handed over but not on this list could never be withdrawn.
         certificate_file = room / "issued" / f"{_serial(certificate)}.crt"
         write_bytes(certificate_file, certificate_pem(certificate))
 

@@ -61,6 +61,7 @@ class Group(Generic[Item, Result]):
     def _lead(self) -> None:
         with self._lock:
             some = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        # What the others of the group raise if this thread is ended in the middle.
         outcomes: Sequence[Result | BaseException] = [UnavailableError("interrupted: send it again")] * len(some)
 
         try:
@@ -68,6 +69,7 @@ class Group(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - each caller raises it
             outcomes = [error] * len(some)
         finally:
+            # The lead is passed on first: the next group need not wait until these callers have woken.
             with self._lock:
                 self._is_led = bool(self._waiting)
                 if self._waiting:

@@ -57,6 +57,7 @@ class WithdrawnFile:
         """Read anew if need be; raises as `withdrawn`."""
         try:
             status = (self._folder.consent_service / WITHDRAWN_FILE).stat()
+        # No file means that nothing was withdrawn; a file that is gone gives nothing back.
         except FileNotFoundError:
             return self._found
 
@@ -144,6 +145,7 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
             key=private,
             ca=ca.read_bytes(),
             max_message_bytes=MOST_BYTES + _FIELDS_BYTES,
+            # Each open stream occupies a thread, and calls need some beside them.
             workers=_WORKERS + STREAMS,
             interceptors=[consents.gate],
         )

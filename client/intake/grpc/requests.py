@@ -94,10 +94,12 @@ def read_revocation(
         _invalid("received is in the future")
     if received_at < now - _OLDEST:
         _invalid("received is more than ten years ago")
+    # With the caller's name: two clients may number their forms alike.
     source = Source("grpc", f"{caller.name}/{message.source_id}", version)
     request = Request(
         source=source,
         receipt=pseudonyms.receipt(source.kind, source.id, source.version),
+        # A sender's clock may be ahead, but the ledger has no dates in the future.
         received=min(received_at, now),
         scope=_SCOPES[message.scope],
         kind=KINDS.get(message.kind, "withdrawal"),

@@ -70,6 +70,7 @@ class Revoker:
 
         if answer.is_new:
             self.vault.settle(call.request.receipt)
+        # An earlier revocation answers for this one, and nothing refers to the form.
         elif answer.receipt is not None:
             self.vault.erase(call.request.receipt)
         return answer

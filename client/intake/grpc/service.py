@@ -65,6 +65,7 @@ class Consents:
         if not is_known:
             self.lookups.in_vain(caller, self.ledger.pseudonyms.of(call.patient))
         if not call.also_unknown and not is_known:
+            # Once the budget is spent, the caller does not even hear that somebody is unknown.
             self.lookups.check(caller)
             raise Refusal(grpc.StatusCode.NOT_FOUND, "this patient is not known here; nothing was recorded")
 
@@ -86,6 +87,7 @@ class Consents:
         receipt = read_receipt(request.receipt)
         with reading(self.ledger.engine) as session:
             statuses = of_receipt(session, receipt)
+        # An EHR sees what it has sent itself; it must not learn that there are other receipts.
         if not statuses or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in statuses)):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
         return revocation_message(summarised(statuses)[0])

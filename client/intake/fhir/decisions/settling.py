@@ -12,23 +12,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy.orm import Session
-
 from client.consent.documents import REVOKED, Coding
-from client.consent.rule import SILENT, Deny, Permit, Unknown, permitted
-from client.intake.fhir.decisions.doubts import hold_alike
-from client.intake.fhir.decisions.kinds import kind_of
-from client.intake.fhir.decisions.unclear import LONGEST_REASON, Unclear, end_unclear, hold_unclear
+from client.consent.rule import SILENT, Deny, Permit, Unknown
+from client.intake.fhir.decisions.decision_rows import brought_up_to_date
+from client.intake.fhir.decisions.unclear import Unclear, end_unclear, hold_unclear
 from client.intake.fhir.decisions.weighing import KnownVersion, Weighed, silent_of, weigh
+from client.intake.fhir.decisions.withdrawals import Withdrawals
 from client.intake.fhir.patients import PatientMap
-from client.intake.fhir.store.consents import AnswerName, ConsentStore
+from client.intake.fhir.store.consents import ConsentStore
 from client.intake.fhir.store.keys import move_to_known
 from client.intake.fhir.store.silence import in_words, set_silent
 from client.intake.fhir.store.tables import DecisionRow
 from client.revocations.known import known_patients
 from client.revocations.ledger import Ledger, Writing
-from client.revocations.revocation import LIFTED, Request, nobody_asked
-from client.revocations.rows.ledger_rows import of_patients
 
 _SITE_FILE = "site.json"
 _AT_ONCE = 200
@@ -51,6 +47,10 @@ class Settling:
     _asked_of: list[tuple[PatientMap, frozenset[str]]] = field(default_factory=list, init=False, repr=False)
     """The map and the cohort in which those who wait were looked up last."""
 
+    @property
+    def _withdrawals(self) -> Withdrawals:
+        return Withdrawals(self.ledger, self.store, self.policy, self.purpose, self.clock)
+
     def settle(self) -> int:
         """Weigh all that was not weighed, and record what waits; returns how many withdrawals became revocations.
 
@@ -64,14 +64,14 @@ class Settling:
         patients_to_weigh = {*self.store.unweighed()}
 
         if self._asked_of == [(patients, cohort)]:
-            named = set[str]()
+            newly_named = set[str]()
         else:
             # Many of a hospital's patients may be in no cohort: they are looked up again only in another map or cohort.
             waiting = self.store.waiting().items()
-            named = {p for p, key in waiting if patients.cohort_id(key) is not None or patients.alike(key)}
-            named |= {p for p, key in self.store.unclear().items() if self._looks_alike(patients, key)}
+            newly_named = {p for p, key in waiting if patients.cohort_id(key) is not None or patients.alike(key)}
+            newly_named |= {p for p, key in self.store.unclear().items() if self._looks_alike(patients, key)}
 
-        everybody = sorted(patients_to_weigh | named | self._in_doubt(patients, cohort))
+        everybody = sorted(patients_to_weigh | newly_named | self._in_doubt(patients, cohort))
         revocation_count = self._settle_all(everybody, patients, since)
         self._asked_of[:] = [(patients, cohort)]
 
@@ -147,6 +147,7 @@ class Settling:
                 )
         except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
+            # The transaction was rolled back: what it counted is counted again below.
             silent.clear()
             revocation_count = self._settle_each(pseudonyms, patients, since, silent, by_time=by_time)
 
@@ -180,7 +181,8 @@ class Settling:
         session = writing.session
         answer = Unknown(_UNWEIGHED)
         versions = self.store.versions(session, {patient})
-        _brought_up_to_date(session, patient, versions, Weighed(answer, None), now)
+        brought_up_to_date(session, patient, versions, Weighed(answer, None), now)
+        # Marked as weighed all the same, or every run would fail at it again.
         self.store.mark_weighed(session, [patient], now)
         key = self.store.identifier(session, patient)
         if key is not None:
@@ -213,76 +215,15 @@ class Settling:
             weighing = Weighed(weighing.answer, dataclasses.replace(last, updated=now, received=now))
         own = versions if everybody == {patient} else self.store.versions(session, [patient])
         silent.update(set_silent(session, patient, silent_of(own, self.policy, self.purpose, at=now)))
-        decision = _brought_up_to_date(session, patient, versions, weighing, now)
+        decision = brought_up_to_date(session, patient, versions, weighing, now)
         if cohort_id is not None:
-            self._hear_again(writing, decision, cohort_id, weighing.withdrawal, versions)
-        recording = self._record(writing, decision, key, patients, versions)
+            self._withdrawals.hear_again(writing, decision, cohort_id, weighing.withdrawal, versions)
+        recording = self._withdrawals.record(writing, decision, key, patients, versions)
         self.store.mark_weighed(session, [patient], now)
 
         if key is not None:
             self._hold_or_end(writing, patients, key, weighing.answer, versions)
         return recording
-
-    def _record(
-        self,
-        writing: Writing,
-        decision: DecisionRow,
-        key: str | None,
-        patients: PatientMap,
-        versions: Sequence[KnownVersion],
-    ) -> bool:
-        """Make a revocation of a withdrawal that is none yet; returns whether it became one.
-
-        Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
-        """
-        if decision.receipt is None or decision.recorded is not None or key is None:
-            return False
-        cohort_id = patients.cohort_id(key)
-        source = self.store.source(writing.session, decision.receipt)
-        kind = kind_of(next((v.document for v in versions if v.receipt == decision.receipt), {}))
-        request = Request(source, decision.receipt, decision.received or self.clock(), kind=kind)
-        if cohort_id is None:
-            # Not recorded: the map may still name the patient themselves.
-            hold_alike(self.ledger, writing, request, key, patients.alike(key))
-            return False
-
-        self.ledger.add(writing, request, [cohort_id], also_unknown=True)
-        decision.recorded = self.clock()
-        return True
-
-    def _hear_again(
-        self,
-        writing: Writing,
-        decision: DecisionRow,
-        cohort_id: str,
-        withdrawal: KnownVersion | None,
-        versions: Sequence[KnownVersion],
-    ) -> None:
-        """Hear another withdrawal of the same patient after the first.
-
-        It is recorded where no revocation that they asked for stands any more: they may have been readmitted, or all
-        that they asked for was refused, however it came. While one stands, a withdrawal of another consent is noted.
-        """
-        if withdrawal is None or decision.recorded is None or withdrawal.receipt == decision.receipt:
-            return
-        pseudonym = self.store.pseudonyms.of(self.ledger.spelled(cohort_id))
-        before = [s for s in of_patients(writing.session, [pseudonym]) if s.state not in LIFTED]
-        if all(nobody_asked(standing.receipt) for standing in before):
-            decision.receipt = withdrawal.receipt
-            decision.received = withdrawal.known_since
-            decision.recorded = None
-            return
-
-        consents_heard = {standing.source.id for standing in before if standing.source.kind == "fhir"}
-        for version in versions:
-            if version.is_new and version.resource not in consents_heard and self._denies(version):
-                source = self.store.source(writing.session, version.receipt)
-                kind = kind_of(version.document)
-                request = Request(source, version.receipt, version.known_since, kind=kind)
-                self.ledger.add(writing, request, [cohort_id], also_unknown=True)
-
-    def _denies(self, version: KnownVersion) -> bool:
-        return isinstance(permitted([version.document], self.policy, self.purpose, self.clock()), Deny)
 
     def _hold_or_end(
         self,
@@ -312,31 +253,3 @@ def _unclear(
         max(versions, key=lambda version: version.moment),
         by_request=any(REVOKED in version.document for version in versions),
     )
-
-
-def _brought_up_to_date(
-    session: Session, patient: str, versions: Sequence[KnownVersion], found: Weighed, now: datetime
-) -> DecisionRow:
-    """The decision's row; the first withdrawal that was seen stays in it."""
-    answer: AnswerName = "permit" if isinstance(found.answer, Permit) else "unknown"
-    if isinstance(found.answer, Deny):
-        answer = "deny"
-    reason = "" if isinstance(found.answer, Permit) else found.answer.reason[:LONGEST_REASON]
-    last = max(versions, key=lambda version: version.moment)
-    row = session.get(DecisionRow, patient)
-    if row is None:
-        row = DecisionRow(patient=patient, answer="", receipt=None, received=None, recorded=None)
-        session.add(row)
-
-    if (row.answer, row.reason, row.resource, row.version) != (answer, reason, last.resource, last.number):
-        row.answer = answer
-        row.reason = reason
-        row.at = now
-        row.resource = last.resource
-        row.version = last.number
-
-    if found.withdrawal is not None and row.receipt is None:
-        row.receipt = found.withdrawal.receipt
-        row.received = found.withdrawal.known_since
-
-    return row

@@ -56,6 +56,7 @@ def hold_unclear(ledger: Ledger, writing: Writing, unclear: Unclear) -> None:
     if unclear.cohort_id is None:
         holds = _held(ledger, writing, unclear)
         hold_alike(ledger, writing, holds or request, unclear.key, unclear.alike)
+    # A stranger is not held: most patients of a hospital take part in nothing here.
     elif unclear.by_request or ledger.is_near(unclear.cohort_id):
         ledger.add(writing, request, [unclear.cohort_id], also_unknown=True)
 

@@ -95,19 +95,19 @@ def make_app(
         async with _even_time():
             if resource.get("id") is not None:
                 return FhirResponse(await run_in_threadpool(take, resource, "create"))
-            kept, said = await run_in_threadpool(
+            version, answer = await run_in_threadpool(
                 telling.receipt, intake, lambda: intake.take(with_id(resource), "create")
             )
 
-        place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{kept.resource}"}
+        place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{version.resource}"}
 
-        return FhirResponse(said, 201 if kept.is_new else 200, headers=place)
+        return FhirResponse(answer, 201 if version.is_new else 200, headers=place)
 
     def take(resource: Resource, interaction: Interaction) -> dict[str, Any]:
         return telling.receipt(intake, lambda: intake.take(resource, interaction))[1]
 
-    def take_request(asked: RevokeRequest) -> dict[str, Any]:
-        return telling.receipt(intake, lambda: intake.revoke(asked))[1]
+    def take_request(revoke_request: RevokeRequest) -> dict[str, Any]:
+        return telling.receipt(intake, lambda: intake.revoke(revoke_request))[1]
 
     app.add_api_route("/fhir/Consent", create, methods=["POST"])
     app.add_api_route("/fhir/Consent", consent, methods=["PUT"])
@@ -115,9 +115,9 @@ def make_app(
 
     @app.post("/fhir/Consent/$revokeConsent")
     async def revoke(request: Request) -> FhirResponse:
-        asked = read_revoke_request(await _resource(request), *intake.bases)
+        revoke_request = read_revoke_request(await _resource(request), *intake.bases)
         async with _even_time():
-            return FhirResponse(await run_in_threadpool(take_request, asked))
+            return FhirResponse(await run_in_threadpool(take_request, revoke_request))
 
     async def hook(request: Request) -> FhirResponse:
         body = await _body(request)

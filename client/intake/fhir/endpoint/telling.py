@@ -69,13 +69,13 @@ class Telling:
             FedForgetError: as `take`.
         """
         try:
-            kept = take()
+            version = take()
         except TwoPatientsError as err:
             if err.kept is None or self.may_say(err.kept.patient):
                 raise
-            kept = err.kept
+            version = err.kept
 
-        return kept, receipt(kept, self.numbers(kept.patient, intake.counts(kept)))
+        return version, receipt(version, self.numbers(version.patient, intake.counts(version)))
 
     def may_say(self, patient: str) -> bool:
         """Charge for an answer that tells something about a patient; the same one is charged once."""

@@ -101,6 +101,7 @@ def _text(content: bytes, charset: str) -> str:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         value = _loads(text)
+    # One entry may be nested so deeply that no parser reads the page: it is cut out, so that the others are read.
     except RecursionError:
         try:
             value = _loads(_without_depths(text))

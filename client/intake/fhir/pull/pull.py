@@ -74,6 +74,7 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
         InputError: the patient map, or a file of the site.
     """
     before = intake.store.progress(server.base)
+    # Before the first page: what changes while pages are read belongs to the next pull.
     start = intake.clock()
     since = {} if before.cursor is None else {"_lastUpdated": f"ge{_instant(before.cursor - overlap)}"}
     reading = _Reading(server, intake, before.baseline)
@@ -101,6 +102,7 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
     """Pull, then read everything: what was missed is taken in, what is gone is noted. Raises as `pull`."""
     pull(server, intake, overlap)
+    # Before the walk: a consent that a hook brings meanwhile is not missing.
     versions_here = intake.store.resources()
     start = intake.clock()
     progress = intake.store.progress(server.base)
@@ -172,35 +174,35 @@ class _Reading:
                 _log.warning("the FHIR server's clock is off by %.0f s against this one", skew)
 
     def _keep(self, page: Page) -> None:
-        found, aside = self._sorted(page)
+        readable, aside = self._sorted(page)
         self.unusable += len(aside)
-        earlier = [version for last in found if self._has_gap(last) for version in self._history(last.resource)]
+        earlier = [version for last in readable if self._has_gap(last) for version in self._history(last.resource)]
         # Together: a version on the disk without those before it would look as if they had been read.
-        kept = self._intake.keep_each([*earlier, *found])
+        versions = self._intake.keep_each([*earlier, *readable])
         self._intake.keep_each(aside)
-        self.read += len(kept)
-        self.new += sum(version.is_new for version in kept)
-        self.resources |= {version.resource for version in (*found, *aside)}
+        self.read += len(versions)
+        self.new += sum(version.is_new for version in versions)
+        self.resources |= {version.resource for version in (*readable, *aside)}
         end = self._intake.clock() + _MOST_SKEW
-        moments = [version.updated for version in found if version.updated is not None and version.updated < end]
+        moments = [version.updated for version in readable if version.updated is not None and version.updated < end]
         self.latest = max([*moments, *([self.latest] if self.latest else [])], default=None)
 
     def _sorted(self, page: Page) -> tuple[list[IncomingConsent], list[IncomingConsent]]:
         """What can be read, and stand-ins for what cannot: one consent must not cost the others."""
-        found = []
+        readable = []
         aside = [set_aside(resource, *self._server.bases) for resource in page.unclear]
         bases = self._server.bases
 
         for resource in page.consents:
             try:
-                found.append(read_incoming(resource, *bases))
+                readable.append(read_incoming(resource, *bases))
             except UnusableResourceError:
                 aside.append(set_aside(resource, *bases))
             except Exception as error:  # noqa: BLE001 - whatever one of them provokes
                 _log.error("a consent of the server cannot be read (%s): set aside", type(error).__name__)
                 aside.append(set_aside(resource, *bases))
 
-        return found, aside
+        return readable, aside
 
     def _has_gap(self, last: IncomingConsent) -> bool:
         """May a version since the first pull be unknown, also below one that a hook carried?"""

@@ -45,13 +45,14 @@ class Puller:
     rng: random.Random
     _failures: int = field(init=False, default=0)
     _again: list[float] = field(init=False, default_factory=list)
-    _weighed: datetime | None = field(init=False, default=None)
+    _last_weighing: datetime | None = field(init=False, default=None)
 
     def run(self, poked: threading.Event, stopped: threading.Event) -> None:
         """Step after step until `stopped`; `poked` ends a pause early."""
         while not stopped.is_set():
             if poked.wait(self.step()):
                 self._again = list(_AFTER_A_HOOK)
+            # Cleared after the pause: one pull answers all hooks that arrive during it.
             stopped.wait(LEAST_SECONDS)
             poked.clear()
 
@@ -80,9 +81,9 @@ class Puller:
     def _weigh_again(self) -> None:
         """Once a night, and when the process begins: no message comes when the period of a consent ends."""
         now = self.intake.clock()
-        if self._weighed is None or is_night_due(self._weighed, now.astimezone(), self.hour):
+        if self._last_weighing is None or is_night_due(self._last_weighing, now.astimezone(), self.hour):
             revocation_count = self.intake.weigh_again()
-            self._weighed = now
+            self._last_weighing = now
             if revocation_count:
                 _log.info("weighed again: %d denials have begun", revocation_count)
 
@@ -105,6 +106,7 @@ class Puller:
             counts = pull(server, self.intake, self.overlap)
 
         if counts.new:
+            # The change that the hook announced has arrived.
             self._again = []
         _tell(counts)
 
@@ -115,10 +117,10 @@ def is_night_due(last: datetime, now: datetime, hour: int) -> bool:
     return last < (tonight if tonight <= now else tonight - timedelta(days=1))
 
 
-def _tell(found: Pulled) -> None:
-    if found.new or found.revoked:
-        _log.info("pulled: %d new versions, %d revocations", found.new, found.revoked)
-    if found.unusable:
-        _log.error("%d consents of the server cannot be handled: see fedforget-site steward list", found.unusable)
-    if found.others:
-        _log.warning("%d entries of the answer are no consents and were left out", found.others)
+def _tell(counts: Pulled) -> None:
+    if counts.new or counts.revoked:
+        _log.info("pulled: %d new versions, %d revocations", counts.new, counts.revoked)
+    if counts.unusable:
+        _log.error("%d consents of the server cannot be handled: see fedforget-site steward list", counts.unusable)
+    if counts.others:
+        _log.warning("%d entries of the answer are no consents and were left out", counts.others)

@@ -60,6 +60,7 @@ def assertion(key: ec.EllipticCurvePrivateKey, client_id: str, audience: str, at
         "exp": int((at + _LIFETIME).timestamp()),
     }
     signing_input = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
+    # JWS has r and s side by side (RFC 7518, section 3.4), and not in DER.
     r, s = decode_dss_signature(key.sign(signing_input.encode("ascii"), ec.ECDSA(hashes.SHA384())))
 
     return f"{signing_input}.{_base64url(r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES))}"

@@ -53,9 +53,9 @@ class ConsentStore:
             # A version without a number, as of a revocation by request, is the newest only until the next one comes.
             is_numbered = all(row.version.isdecimal() for row in rows)
             row = max(rows, key=age_of if is_numbered else moment_of)
-            kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
+            version = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
 
-            return Newest(kept, row.document, max(map(moment_of, rows)))
+            return Newest(version, row.document, max(map(moment_of, rows)))
 
     def known_versions(self, resource: str) -> dict[str, datetime]:
         """The versions of a consent that are known, and when each was written."""
@@ -240,6 +240,7 @@ class ConsentStore:
     def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
         key = (incoming.resource, incoming.version, incoming.digest)
         first, *others = incoming.patients or (None,)
+        # A consent that names nobody lies under a name of its own.
         patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
         row = session.get(ConsentRow, key) or written_again(session, incoming, patient)
         is_new = row is None

@@ -40,11 +40,13 @@ def move_to_known(session: Session, known: Collection[str]) -> None:
             continue
         patients_moved.add(patient)
         decision = session.get(DecisionRow, patient)
+        # A decision that became a revocation stays, as it says which version withdrew.
         if decision is not None and decision.recorded is None:
             session.delete(decision)
         if session.get(PatientRow, other) is None:
             session.add(PatientRow(patient=other, sealed=sealed_key))
         versions = update(ConsentRow).where(ConsentRow.patient == patient)
+        # To be weighed again, together with what lies under the known name already.
         session.execute(versions.values(patient=other, weighed=None))
         _rename(session, patient, other)
         session.flush()
