@@ -104,32 +104,32 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = N
     Args:
         linkage: from `read_linkage`.
     """
-    found = ledger.standing(receipt)
+    statuses = ledger.standing(receipt)
     steps = defaultdict[int, list[Event]](list)
-    for one in dict.fromkeys(standing.receipt for standing in found):
+    for one in dict.fromkeys(standing.receipt for standing in statuses):
         for event in ledger.history(one):
             steps[event.revocation].append(event)
 
-    told = linkage_statuses(ledger, linkage, found)
+    linkages = linkage_statuses(ledger, linkage, statuses)
     with reading(ledger.engine) as session:
-        exemptions = exemptions_of(session, [standing.number for standing in found])
+        exemptions = exemptions_of(session, [standing.number for standing in statuses])
     if not ledger.folder.has_database:
         return [
             Account(s, steps[s.number], None, None, None, t, exemptions.get(s.number, ()))
-            for s, t in zip(found, told, strict=True)
+            for s, t in zip(statuses, linkages, strict=True)
         ]
     with reading(ledger.engine) as session:
-        held = _held(session)
+        versions_held = _held(session)
         # A site without settings has no key and has signed nothing.
         log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
-        attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
+        attestations = log.attestations(session) if ledger.folder.settings_file.exists() else {}
 
     accounts = []
-    for standing, others in zip(found, told, strict=True):
+    for standing, others in zip(statuses, linkages, strict=True):
         rounds = versions_that_saw(ledger.engine, [standing.pseudonym])
         # A campaign without a version has no attestation.
-        audit = attested.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
-        versions = _that_may_remember(standing, rounds, held)
+        audit = attestations.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
+        versions = _that_may_remember(standing, rounds, versions_held)
         decisions = exemptions.get(standing.number, ())
         accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others, decisions))
 

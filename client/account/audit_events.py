@@ -100,13 +100,13 @@ def audit_events(
         if pattern is None:
             continue
         revocation = _revocation(leaf)
-        named = patients.get(revocation.request, ()) if patients and revocation else ()
+        identifiers = patients.get(revocation.request, ()) if patients and revocation else ()
         is_fhir = revocation is not None and revocation.source == "fhir"
         interaction = (interactions or {}).get(revocation.request, "") if revocation and is_fhir else ""
         event = _event(leaf, pattern, parties, revocation, interaction)
-        if not named:
+        if not identifiers:
             yield event
-        for number, patient in enumerate(named):
+        for number, patient in enumerate(identifiers):
             yield _about(event, number, patient, interaction)
 
 
@@ -151,10 +151,10 @@ def _about(event: Resource, number: int, patient: str, interaction: str) -> Reso
         "type": _coding(_ENTITY_TYPE, "1", "Person"),
         "role": _coding(_ROLE, "1", "Patient"),
     }
-    named = {**event, "id": str(uuid.uuid5(_NAMESPACE, f"{event['id']}/{number}"))}
+    event_of_patient = {**event, "id": str(uuid.uuid5(_NAMESPACE, f"{event['id']}/{number}"))}
     if interaction:
-        named["meta"] = {"profile": [f"{_PROFILE}Patient{interaction.capitalize()}"]}
-    return named | {"entity": [*event["entity"], entity]}
+        event_of_patient["meta"] = {"profile": [f"{_PROFILE}Patient{interaction.capitalize()}"]}
+    return event_of_patient | {"entity": [*event["entity"], entity]}
 
 
 def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterator[Resource]:
@@ -178,8 +178,8 @@ def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterat
 
     if "campaign" in value:
         detail = [{"type": "patients", "valueString": str(value["patients"])}] if "patients" in value else []
-        purged = value.get("purged")
-        counts = sorted(purged.items()) if isinstance(purged, dict) else []
+        purge_counts = value.get("purged")
+        counts = sorted(purge_counts.items()) if isinstance(purge_counts, dict) else []
         detail += [{"type": f"purged-{name}", "valueString": str(count)} for name, count in counts]
         yield {
             "what": {"identifier": {"system": "urn:fedforget:campaign", "value": str(value["campaign"])}},

@@ -27,10 +27,10 @@ def export_audit_events(
         OutputError: the file cannot be written, or would name patients and already exists.
     """
     with site.session() as session:
-        opened = {item.position: item.document for item in site.log.vault(session)}
-        stored = site.log.leaves(session)
+        documents = {item.position: item.document for item in site.log.vault(session)}
+        entries = site.log.leaves(session)
 
-    leaves = [Leaf(place, decode(Entry, leaf), opened.get(place)) for place, leaf in enumerate(stored)]
+    leaves = [Leaf(place, decode(Entry, leaf), documents.get(place)) for place, leaf in enumerate(entries)]
     parties = Parties(site.name, site.folder.settings().coordination)
     events = [*audit_events(leaves, parties, _patients(site) if with_patients else None, interactions)]
     lines = "".join(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)

@@ -54,14 +54,14 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str) -> bytes:
         leaves = dict(_leaves(site, session, receipt, campaigns, ours, coordinator))
 
     attestation = kept_attestation(ledger.folder, campaigns[-1]) if campaigns else None
-    said = None if attestation is None else read_unlearning(decode_envelope(attestation).body)[1]
-    received = dossier_facts.recipients(accounts, said)
-    deleted = dossier_facts.deletions(ledger, accounts, campaigns)
+    unlearning = None if attestation is None else read_unlearning(decode_envelope(attestation).body)[1]
+    recipients = dossier_facts.recipients(accounts, unlearning)
+    deletions = dossier_facts.deletions(ledger, accounts, campaigns)
     files = {
         **leaves,
         "record.json": as_json(accounts).encode(),
-        "recipients.json": encoded(received),
-        "deletions.json": encoded(deleted),
+        "recipients.json": encoded(recipients),
+        "deletions.json": encoded(deletions),
         "training.json": encoded(dossier_facts.training(accounts)),
         "keys.json": history,
         "site.pub": ours.pem,
@@ -84,9 +84,9 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str) -> bytes:
             title=f"Dossier of receipt {receipt} at {site.name}",
             lead=lead,
             files=files,
-            sections=dossier_facts.sections(accounts, said, received, deleted),
-            figures=dossier_facts.figures(said),
-            limits=() if said is None else said.limits,
+            sections=dossier_facts.sections(accounts, unlearning, recipients, deletions),
+            figures=dossier_facts.figures(unlearning),
+            limits=() if unlearning is None else unlearning.limits,
             missing=missing,
             command="" if attestation is None else " ".join(command),
         )
@@ -102,6 +102,7 @@ def _leaves(
     if not records:
         return
 
+    # One checkpoint for all of them: the newest that both have signed, which covers the most leaves.
     for envelope in site.log.checkpoints(session):
         if not (signed_by(envelope, ours) and signed_by(envelope, coordinator)):
             continue
@@ -110,8 +111,8 @@ def _leaves(
         for item in records:
             if item.position < size:
                 co_signed = only(envelope, ours, coordinator)
-                opened = open_leaf(co_signed, leaves, item.position, item.document, item.salt)
-                yield f"leaf-{_name(item)}.json", encode(opened)
+                leaf = open_leaf(co_signed, leaves, item.position, item.document, item.salt)
+                yield f"leaf-{_name(item)}.json", encode(leaf)
         return
 
 

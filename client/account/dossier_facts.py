@@ -64,21 +64,21 @@ def _held(accounts: Sequence[Account]) -> list[Version]:
 
 def deletions(ledger: Ledger, accounts: Sequence[Account], campaigns: Collection[int]) -> dict[str, Any]:
     """How much of each kind was deleted here at the end of the campaigns that forgot, and which versions."""
-    closed: list[dict[str, Any]] = []
+    closings: list[dict[str, Any]] = []
 
     if ledger.folder.has_database:
         query = select(AccessRow).where(AccessRow.campaign.in_(campaigns), AccessRow.what == "closed")
         with reading(ledger.engine) as session:
-            closed = [
+            closings = [
                 {"campaign": row.campaign, "at": row.at, "patients": row.patients, "deleted": row.purged}
                 for row in session.scalars(query.order_by(AccessRow.id))
             ]
 
-    held = _held(accounts)
+    versions = _held(accounts)
     return {
-        "at_the_end_of_campaigns": closed,
-        "versions_that_may_remember": len(held),
-        "versions_deleted": sum(version.deleted is not None for version in held),
+        "at_the_end_of_campaigns": closings,
+        "versions_that_may_remember": len(versions),
+        "versions_deleted": sum(version.deleted is not None for version in versions),
         "says": "a campaign deletes for all patients that it forgets together; the counts are of all of them",
     }
 
@@ -133,15 +133,17 @@ def sections(
         (row["version"], minute(row["received"]), minute(row["deleted"]), minute(row["coordinator_told"]))
         for row in received["the_site_itself"]
     ]
-    purged = [
+    purge_rows = [
         (row["campaign"], minute(row["at"]), ", ".join(f"{kind} {count}" for kind, count in row["deleted"].items()))
         for row in deleted["at_the_end_of_campaigns"]
     ]
     decision = ["No attestation is here."] if said is None else list(said.decision.reasons)
-    told = [f"Other hospitals: {one['how']}, {one['hospitals']}." for one in received["told_of_the_withdrawal"]]
+    linkage_lines = [
+        f"Other hospitals: {one['how']}, {one['hospitals']}." for one in received["told_of_the_withdrawal"]
+    ]
     if received["not_known_here"] is not None:
-        told.append(f"Not known here: {received['not_known_here']}.")
-    others = [
+        linkage_lines.append(f"Not known here: {received['not_known_here']}.")
+    recipient_rows = [
         (row["version"], one["kind"], one["name"] or "not named", _day(one["sent"]), _day(one["deletion_acknowledged"]))
         for row in received["as_the_coordinator_says"]
         for one in row["recipients"]
@@ -164,7 +166,7 @@ def sections(
         Section("What the attestation says", decision),
         Section(
             "Recipients",
-            tuple(dict.fromkeys(told)),
+            tuple(dict.fromkeys(linkage_lines)),
             ("version held here", "received", "deleted", "coordinator told"),
             copies,
         ),
@@ -172,9 +174,9 @@ def sections(
             "Recipients as the coordinator says",
             ("Everybody who received a version that may remember. File: recipients.json.",),
             ("version", "kind", "recipient", "sent", "deletion acknowledged"),
-            others,
+            recipient_rows,
         ),
-        Section("Deletions", (f"{deleted['says'].capitalize()}.",), ("campaign", "at", "deleted"), purged),
+        Section("Deletions", (f"{deleted['says'].capitalize()}.",), ("campaign", "at", "deleted"), purge_rows),
     ]
 
 

@@ -36,8 +36,8 @@ def as_json(accounts: Iterable[Account]) -> str:
     rows = [
         {
             **_ledger(account),
-            "rounds": None if account.rounds is None else [_round(found) for found in account.rounds],
-            "versions": None if account.versions is None else [_version(found) for found in account.versions],
+            "rounds": None if account.rounds is None else [_round(one) for one in account.rounds],
+            "versions": None if account.versions is None else [_version(one) for one in account.versions],
             "audit": None if account.attested is None else _audit(*account.attested),
             "recipients": _recipients(account),
             "told": {"how": account.told.how, "hospitals": account.told.others, "names": None, "at": account.told.at},
@@ -61,8 +61,8 @@ def as_csv(accounts: Iterable[Account]) -> str:
 
 
 def _flat(account: Account) -> dict[str, Any]:
-    rounds, (digest, said) = account.rounds, account.attested or ("", None)
-    metrics, seen = (said.metrics, accepted_by(said)) if said else ((), None)
+    rounds, (digest, unlearning) = account.rounds, account.attested or ("", None)
+    metrics, acceptance = (unlearning.metrics, accepted_by(unlearning)) if unlearning else ((), None)
     return {
         "rounds": None if rounds is None else len(rounds),
         "first_round": rounds[0].at if rounds else None,
@@ -70,10 +70,10 @@ def _flat(account: Account) -> dict[str, Any]:
         "versions": None if account.versions is None else [version.name for version in account.versions],
         "recipients": "; ".join(_named(account)),
         "attestation": digest,
-        "outcome": said.decision.outcome if said else None,
+        "outcome": unlearning.decision.outcome if unlearning else None,
         "metrics": "; ".join(f"{m.name}: {rounded(m.value)} ({rounded(m.low)} to {rounded(m.high)})" for m in metrics),
-        "acceptance": "; ".join(seen.lines) if seen else None,
-        "warning": seen.warning if seen else None,
+        "acceptance": "; ".join(acceptance.lines) if acceptance else None,
+        "warning": acceptance.warning if acceptance else None,
         "told": account.told.how,
         "told_hospitals": account.told.others,
         "told_at": account.told.at,
@@ -82,23 +82,23 @@ def _flat(account: Account) -> dict[str, Any]:
     }
 
 
-def _round(found: Participation) -> dict[str, Any]:
+def _round(participation: Participation) -> dict[str, Any]:
     return {
-        "campaign": found.campaign,
-        "step": found.step,
-        "use": found.use,
-        "from_weights": found.weights,
-        "at": found.at,
+        "campaign": participation.campaign,
+        "step": participation.step,
+        "use": participation.use,
+        "from_weights": participation.weights,
+        "at": participation.at,
     }
 
 
-def _version(found: Version) -> dict[str, Any]:
+def _version(version: Version) -> dict[str, Any]:
     return {
-        "version": found.name,
-        "weights": found.weights,
-        "received": found.received,
-        "deleted": found.deleted,
-        "coordinator_told": found.told,
+        "version": version.name,
+        "weights": version.weights,
+        "received": version.received,
+        "deleted": version.deleted,
+        "coordinator_told": version.told,
     }
 
 
@@ -125,7 +125,7 @@ def _named(account: Account) -> list[str]:
 
 
 def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
-    seen = accepted_by(said)
+    acceptance = accepted_by(said)
     return {
         "campaign": said.campaign,
         "attestation": digest,
@@ -133,7 +133,7 @@ def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
         "method": asdict(said.method),
         "retention": asdict(said.retention),
         "decision": asdict(said.decision),
-        "acceptance": None if seen is None else {"says": seen.lines, "warning": seen.warning or None},
+        "acceptance": None if acceptance is None else {"says": acceptance.lines, "warning": acceptance.warning or None},
         "metrics": [asdict(metric) for metric in said.metrics],
         "limits": said.limits,
         "overruled": None if said.overruled is None else asdict(said.overruled),

@@ -25,24 +25,24 @@ def site_notice(ledger: Ledger, settings: SiteSettings, kind: Daily, now: dateti
     """
     config = settings.notify
     receipts = [one for one in summarised(ledger.standing()) if not is_alike(one.receipt)]
-    asked = sorted((one for one in receipts if one.days_left(now) is not None), key=lambda one: one.due)
+    by_due = sorted((one for one in receipts if one.days_left(now) is not None), key=lambda one: one.due)
     days = config.escalate_days if kind == "escalation" else config.soon_days
     last = now + timedelta(days=days)
     lines = [
-        _line(OVERDUE, (one.receipt for one in asked if one.due < now)),
-        _line(SOON, (one.receipt for one in asked if now <= one.due < last), days),
+        _line(OVERDUE, (one.receipt for one in by_due if one.due < now)),
+        _line(SOON, (one.receipt for one in by_due if now <= one.due < last), days),
     ]
     if kind == "digest":
-        held = [one for one in receipts if one.states.get(State.ON_HOLD)]
+        on_hold = [one for one in receipts if one.states.get(State.ON_HOLD)]
         waiting = {doubt.asked.receipt for doubt in doubts(ledger)}
         lines += [
             _line(APPROVE, (one.receipt for one in receipts if one.states.get(State.AWAITING_APPROVAL))),
             _line(DOUBTFUL, sorted(waiting)),
             _line(FAILED, (one.receipt for one in receipts if one.states.get(State.ESCALATED))),
-            _line(HELD, (one.receipt for one in held if one.receipt not in waiting)),
+            _line(HELD, (one.receipt for one in on_hold if one.receipt not in waiting)),
         ]
 
-    due = asked[0].due if asked else None
+    due = by_due[0].due if by_due else None
     safe = tuple(replace(line, items=_no_names(ledger, line.items)) for line in lines)
     return Notice(kind, settings.name, now, safe, due, settings.console.public_url)
 
@@ -53,5 +53,5 @@ def _no_names(ledger: Ledger, receipts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _line(text: str, receipts: Iterable[str], days: int = 0) -> Line:
-    listed = tuple(receipts)
-    return Line(text, len(listed), listed, days)
+    items = tuple(receipts)
+    return Line(text, len(items), items, days)

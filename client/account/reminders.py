@@ -44,8 +44,8 @@ class Reminders:
     """Logs, when `step` is called, what is nearly due: when that changes, and once a day."""
 
     ledger: Ledger
-    _looked: datetime | None = field(init=False, default=None)
-    _told: tuple[object, dict[int, int]] | None = field(init=False, default=None)
+    _last_look: datetime | None = field(init=False, default=None)
+    _last_reminder: tuple[object, dict[int, int]] | None = field(init=False, default=None)
 
     def step(self, now: datetime) -> None:
         """Look at most once an hour.
@@ -53,17 +53,17 @@ class Reminders:
         Raises:
             CohortError: the tombstones are damaged or gone.
         """
-        if self._looked is not None and now - self._looked < _EVERY:
+        if self._last_look is not None and now - self._last_look < _EVERY:
             return
-        self._looked = now
-        found = nearly_due(self.ledger.standing(), now)
-        if self._told == (now.date(), found):
+        self._last_look = now
+        due_counts = nearly_due(self.ledger.standing(), now)
+        if self._last_reminder == (now.date(), due_counts):
             return
-        self._told = (now.date(), found)
-        for days in sorted(found):
+        self._last_reminder = (now.date(), due_counts)
+        for days in sorted(due_counts):
             when = f"due within {days} day{'' if days == 1 else 's'}" if days else "overdue"
             log = _log.error if days == 0 else _log.warning
-            patients = "1 patient's answer is" if found[days] == 1 else f"{found[days]} patients' answers are"
+            patients = "1 patient's answer is" if due_counts[days] == 1 else f"{due_counts[days]} patients' answers are"
             log("%s %s: see fedforget-site revocations list", patients, when)
 
 
@@ -82,15 +82,16 @@ class LedgerCollector(Collector):
         answers = GaugeMetricFamily("fedforget_ledger_up", "1 when database and tombstones can be read.")
 
         try:
-            found = self._metrics()
+            metrics = self._metrics()
         except (FedForgetError, SQLAlchemyError):
-            found = ()
+            metrics = ()
 
-        answers.add_metric([], float(bool(found)))
+        answers.add_metric([], float(bool(metrics)))
 
-        return answers, *found
+        return answers, *metrics
 
     def _metrics(self) -> tuple[Metric, ...]:
+        # Raises where the tombstones are damaged, and `fedforget_ledger_up` shows it.
         self._ledger.stopped()
         standing = self._ledger.standing()
         now = self._ledger.clock()
@@ -102,7 +103,7 @@ class LedgerCollector(Collector):
         if dates := [one.due for one in standing if _is_due(one)]:
             due.add_metric([], min(dates).timestamp())
         near = GaugeMetricFamily("fedforget_nearly_due", "Patients whose answer is due so soon.", labels=["days"])
-        found = nearly_due(standing, now)
+        due_counts = nearly_due(standing, now)
         for days in DAYS:
-            near.add_metric([str(days)], found.get(days, 0))
+            near.add_metric([str(days)], due_counts.get(days, 0))
         return states, due, near

@@ -69,14 +69,14 @@ class Summary:
 
     def days_left(self, now: datetime) -> float | None:
         """Days until the answer is due, negative if overdue; None if it was given or nobody has asked."""
-        asked = self.is_open and not nobody_asked(self.receipt)
-        return round((self.due - now) / timedelta(days=1), 1) if asked else None
+        is_owed = self.is_open and not nobody_asked(self.receipt)
+        return round((self.due - now) / timedelta(days=1), 1) if is_owed else None
 
 
-def summarised(found: Iterable[RevocationStatus]) -> tuple[Summary, ...]:
+def summarised(statuses: Iterable[RevocationStatus]) -> tuple[Summary, ...]:
     """Receipts in the order in which they were recorded."""
     by_receipt: dict[str, list[RevocationStatus]] = {}
-    for standing in found:
+    for standing in statuses:
         by_receipt.setdefault(standing.receipt, []).append(standing)
     return tuple(_summary(some) for some in by_receipt.values())
 

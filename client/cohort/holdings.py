@@ -119,7 +119,10 @@ class HeldVersions:
         with transaction(self.engine) as session:
             self._settle(session)
             recorded_digests = set(session.scalars(select(RetiredRow.digest)))
+            # Also where there never was a copy: a coordinator that was restored from a backup may still send these
+            # weights.
             session.add_all(RetiredRow(digest=digest, at=self.clock()) for digest in files.keys() - recorded_digests)
+            # Before the commit: after a crash in between, `_settle` finds a record without a file and closes it.
             self._delete(session, [digest for digest, path in files.items() if path.exists()])
 
         return frozenset(digest for digest, path in files.items() if not path.exists())

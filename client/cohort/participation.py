@@ -104,6 +104,7 @@ def fixed_cohort_in(session: Session, campaign: int, patients: Collection[str], 
 
 def _add(session: Session, patients: Collection[str], entry: Participation) -> None:
     cohort = _digest(patients)
+    # A cohort is stored once, however many steps use it.
     if patients and session.scalar(select(MemberRow.cohort).where(MemberRow.cohort == cohort).limit(1)) is None:
         session.execute(insert(MemberRow), [{"cohort": cohort, "patient": patient} for patient in sorted(patients)])
     session.add(

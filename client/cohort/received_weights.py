@@ -96,6 +96,7 @@ class ReceivedWeights:
             base = joined(dict.fromkeys(models, self._nothing))
         state = dict(Decoded(arrays_of(records), base))
         if state_digest(state) != note.weights:
+            # With a base the fault may lie here, so that the whole model is asked for. Without one it does not.
             if note.base:
                 raise MissingBaseError("the changes do not result in the announced weights")
             raise WireError("the weights differ from the request's digest: another model, or other frozen layers")
@@ -213,6 +214,7 @@ class ReceivedWeights:
             try:
                 # Cloned, as the format refuses tensors that share their memory.
                 save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, part, {"of": of})
+                # Not synced to the disk: what is lost is sent again.
                 os.replace(part, self._folder / file)
             finally:
                 part.unlink(missing_ok=True)

@@ -13,11 +13,11 @@ from torch import Tensor
 from client.cohort.received_weights import ReceivedWeights
 from client.cohort.rehearsals.site_rehearsals import SiteRehearsals
 from client.cohort.scores.reference_scores import purge_references
-from client.cohort.scores.site_folds import keep_fold_scores, standings_of, train_fold_models
+from client.cohort.scores.site_folds import keep_fold_scores, train_fold_models
 from client.cohort.scores.site_scoring import audit, scored, select
 from client.cohort.site_data import SiteData
 from client.cohort.site_records import SiteRecords
-from client.evidence import replay
+from client.cohort.site_unlearning import SiteUnlearning
 from client.revocations.access import Access
 from client.revocations.revocation import Receipt
 from client.revocations.revocation import State as RevocationState
@@ -30,8 +30,6 @@ from common.learning.model.checkpoint import check_state
 from common.learning.model.image_text import ImageTextModel
 from common.learning.records import Cohort, Subset
 from common.learning.training import fit
-from common.learning.unlearning.base import UnlearnSets, nothing
-from common.learning.unlearning.methods import method_named
 from common.protocol.messages import (
     AdoptReply,
     AdoptRequest,
@@ -71,6 +69,7 @@ class Site:
             folder, lambda: self._fresh().state_dict(), self.card.model, self.card.encoders
         )
         self._model: ImageTextModel | None = None
+        self._unlearning = SiteUnlearning(self._data, self._records, self._load, self.access)
 
         # A campaign that crashed, or was abandoned elsewhere, sends nothing. After this time its requests have expired.
         bounds = settings.bounds if settings else BoundsConfig()
@@ -144,6 +143,7 @@ class Site:
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
+        # Before anybody is read: an interrupted use has happened, too.
         self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
         with self.access(campaign) as access:
             received_figures, cost = select(model, self._data, request.seed, access)
@@ -189,68 +189,11 @@ class Site:
         precision: Precision = "fp32",
     ) -> tuple[ImageTextModel, UnlearnReply]:
         """Run the requested method on the pending patients; `precision` is that of the answer, for the record."""
-        begin = time.monotonic()
-
-        with self.access(campaign) as access:
-            forget = self._data.to_forget(access)
-            retain = self._data.to_learn(Subset.TRAIN, campaign)
-            calibration = self._data.to_score(Subset.CALIBRATION)
-            if forget is None:
-                raise RefusedError(f"{self.name}: no revocation is pending")
-            if retain is None or calibration is None:
-                raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
-            model = self._load(state)
-            self._records.used(state, {study.patient for study in forget.studies}, campaign, step, "unlearn")
-            self._records.used(state, {study.patient for study in retain.studies}, campaign, step, "train")
-            self._consent.begun(access)
-            standings = standings_of(self._data, forget, calibration, request.config.fold_targets)
-            sets = UnlearnSets(forget, retain, calibration, standings)
-            cohort = self._commit(sets, request, state, campaign, precision)
-            method = method_named(request.config.method)
-            unlearning = method(
-                model,
-                sets,
-                request.config,
-                ranking_weight=self.card.model.ranking_weight,
-                seed=derive_seed(request.seed, self.name, "unlearn"),
-                on_pass=nothing,
-            )
-
-        return model, UnlearnReply(
-            site=self.name,
-            passes=len(unlearning.passes),
-            gaps=unlearning.passes[-1].gap,
-            cost=unlearning.cost,
-            seconds=time.monotonic() - begin,
-            cohort=cohort,
-        )
+        return self._unlearning.run(state, request, campaign=campaign, step=step, precision=precision)
 
     def sent(self, campaign: int, digest: str) -> None:
         """Record the digest of the weights that were sent as the unlearned ones."""
-        place = SiteFolder(self.folder)
-        record = replay.kept(place, campaign)
-        if record is not None:
-            replay.keep(place, record.model_copy(update={"unlearned": digest}))
-
-    def _commit(
-        self, sets: UnlearnSets, request: UnlearnRequest, state: State, campaign: int, precision: Precision
-    ) -> str:
-        """Commit to a cohort, and keep what opens the commitment; empty at a site that keeps no records."""
-        place = SiteFolder(self.folder)
-        if not campaign or not place.has_database:
-            return ""
-        record = replay.commit(
-            sets,
-            request,
-            state,
-            campaign=campaign,
-            precision=precision,
-            device=self.device.type,
-            digest=self._data.image_digests(),
-        )
-        replay.keep(place, record)
-
-        return record.cohort
+        self._unlearning.sent(campaign, digest)
 
     def evaluate(
         self, state: State, request: EvaluateRequest, *, campaign: int = 0, step: str = "evaluate"
@@ -299,6 +242,7 @@ class Site:
             CheckpointError: the weights differ from the version's, or belong to another model.
         """
         self._load(state)
+        # The version first: a revocation is closed only once the weights that answer it are on the disk.
         purged_digests, settled_pseudonyms = self._records.adopt(state, request, self._consent.pending_pseudonyms())
         after = RevocationState.UNLEARNED if request.how == "unlearned" else RevocationState.RETRAINED
         closed_count = self._consent.settle(settled_pseudonyms, after, request.campaign, request.digest, request.reason)
@@ -322,6 +266,7 @@ class Site:
             purge_counts[what] += count
         purge_counts |= purge_references(self.folder)
         purge_counts["working"] = self.received_weights.clear()
+        # Last: the counts are of what is gone.
         self._consent.closed(campaign, purge_counts)
 
     def scores(self, state: State, subset: Subset) -> Scores | None:
@@ -330,6 +275,7 @@ class Site:
 
     def _load(self, state: State) -> ImageTextModel:
         model = self._fresh()
+        # `load_state_dict` would also take values that are not finite.
         check_state(state, model.state_dict(), where="received weights")
         model.load_state_dict(dict(state))
         return model

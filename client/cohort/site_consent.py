@@ -91,6 +91,7 @@ class SiteConsent:
             self._watch = TombstoneWatch(TombstoneFile(self._tombstones, self._pseudonyms.check))
 
         pseudonyms_now = self._watch.now()
+        # The watch returns the same object while nothing changes, so this costs nothing before each batch.
         if pseudonyms_now is not self._last:
             self._stopped = frozenset(self._names[p] for p in pseudonyms_now if p in self._names)
             self._last = pseudonyms_now
@@ -195,6 +196,7 @@ class SiteConsent:
                 write_closed(writing.session, campaign, purged, ledger.clock())
 
     def _in_states(self, states: frozenset[State]) -> frozenset[str]:
+        # Raises where the tombstones are damaged: the database alone must not decide who may be used.
         self.stopped()
         if self._watch is None:
             return frozenset()

@@ -153,6 +153,7 @@ class SiteData:
                 images, {study.report for study in studies_gone}
             )
 
+        # An import may be writing the same file.
         with cohort_lock(SiteFolder(self.folder)):
             counts["studies"] = drop_studies(self.folder, patients)
         self._read()

@@ -57,6 +57,7 @@ class EvidenceService:
         """
         try:
             with self.open() as site:
+                # In this order: a checkpoint covers what is logged, and an attestation refers to a checkpoint.
                 site.follow()
                 exchange_checkpoints(site, stub)
                 exchange_attestations(site, stub)
@@ -124,12 +125,13 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
             peer = log.peer(session, SERVER_ORIGIN)
             if peer and peer.envelope.payload == checkpoint.payload and not peer.trouble and has_ours:
                 return b""
-            cosigned = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
+            signed_checkpoint = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
     except EvidenceError as err:
+        # In a transaction of its own: the one above was rolled back.
         _refuse(site, str(err))
         raise
 
-    return dsse.encode_envelope(cosigned)
+    return dsse.encode_envelope(signed_checkpoint)
 
 
 def _refuse(site: SiteLog, reason: str) -> None:
@@ -215,6 +217,7 @@ def sign(site: SiteLog, data: bytes) -> bytes:
 
                 check_replay(kept(site.folder, campaign), replay)
 
+        # On record before the signature leaves the site.
         site.attested(session, envelope.body)
 
     envelope_bytes = dsse.encode_envelope(dsse.add_signature(envelope, key))

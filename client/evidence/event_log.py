@@ -109,6 +109,7 @@ class SiteLog:
         Raises:
             EvidenceError: they are about patients to whom no access was opened.
         """
+        # The access is a record as well, and comes before what was done with it.
         self.follow()
         document = canonical({"campaign": campaign, "figures": digest})
 
@@ -174,6 +175,7 @@ class SiteLog:
 
         if isinstance(value, dict):
             steward_signature = dsse.Signature(str(value["keyid"]), str(value["sig"]))
+            # DSSE envelopes here have their signatures in the order of their keyids (ADR 3).
             both = sorted((*envelope.signatures, steward_signature), key=lambda signature: signature.keyid)
             envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
 

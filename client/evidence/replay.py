@@ -221,12 +221,13 @@ class Replayer:
 
         if state_digest(self.state) != said.received:
             raise EvidenceError("the unlearning started from different weights")
+        # In the site's folder: pixels of patients must not lie in the machine's own temporary folder.
         with tempfile.TemporaryDirectory(dir=self.folder.root, prefix=".replay-") as scratch:
             cache = ImageCache(Path(scratch), self.card.data.image_size, self.card.data.cache_bytes)
-            found = self._found(record, cache)
-            patients_forgotten = {study.patient for study in found["forget"]}
+            studies = self._found(record, cache)
+            patients_forgotten = {study.patient for study in studies["forget"]}
             with self.access(len(patients_forgotten)):
-                return Replayed(self._unlearned(record, found, cache), sum(map(len, found.values())))
+                return Replayed(self._unlearned(record, studies, cache), sum(map(len, studies.values())))
 
     def _record(self, said: Replay) -> Replayable:
         record = next((r for r in map(self._read, self._campaigns()) if r and r.cohort == said.cohort), None)
@@ -254,7 +255,7 @@ class Replayer:
     def _found(self, record: Replayable, cache: ImageCache) -> dict[str, tuple[Study, ...]]:
         """The studies of each list, in its order."""
         there = {record.key_of(s, cache.digest): s for s in self.available if s.image.is_file()}
-        found = {}
+        studies_of_list = {}
 
         for name in ("forget", "retain", "calibration"):
             keys: tuple[str, ...] = getattr(record, name)
@@ -267,22 +268,22 @@ class Replayer:
                     "what these do not hold any more cannot be replayed",
                 )
 
-            found[name] = tuple(there[key] for key in keys)
+            studies_of_list[name] = tuple(there[key] for key in keys)
 
-        since = {s.patient for s in (*found["retain"], *found["calibration"])} & self.stopped
+        since = {s.patient for s in (*studies_of_list["retain"], *studies_of_list["calibration"])} & self.stopped
         if since:
             raise RefusedError(f"{len(since)} patients of the retained set have revoked since and are not used again")
 
-        return found
+        return studies_of_list
 
-    def _unlearned(self, record: Replayable, found: Mapping[str, tuple[Study, ...]], cache: ImageCache) -> str:
+    def _unlearned(self, record: Replayable, studies: Mapping[str, tuple[Study, ...]], cache: ImageCache) -> str:
         tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
-        branches = np.array(record.branches, dtype=np.bool_).reshape(len(found["forget"]), 3).T
+        branches = np.array(record.branches, dtype=np.bool_).reshape(len(studies["forget"]), 3).T
         embeddings = embeddings_of(self.card, cache, tokenizer, torch.device("cpu"))
         sets = UnlearnSets(
-            StudyTensors(found["forget"], cache, tokenizer, branches=branches, embeddings=embeddings),
-            StudyTensors(found["retain"], cache, tokenizer, embeddings=embeddings),
-            StudyTensors(found["calibration"], cache, tokenizer, embeddings=embeddings),
+            StudyTensors(studies["forget"], cache, tokenizer, branches=branches, embeddings=embeddings),
+            StudyTensors(studies["retain"], cache, tokenizer, embeddings=embeddings),
+            StudyTensors(studies["calibration"], cache, tokenizer, embeddings=embeddings),
             record.standings_then(),
         )
         model = self.card.build()

@@ -75,5 +75,6 @@ def _check_folds(folds: FoldModels | None, bounds: BoundsConfig) -> None:
 
 
 def _at_most(asked: float, allowed: float, setting: str) -> None:
+    # Written so that NaN is refused.
     if not asked <= allowed:
         raise RefusedError(f"asks for {asked:g}, bounds.{setting} allows {allowed:g}")

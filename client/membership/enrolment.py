@@ -66,6 +66,7 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
         raise EvidenceError(str(err)) from None
 
     fingerprint = certificate_fingerprint(ca)
+    # The coordinator read this fingerprint out by telephone. Everything else in the bundle is trusted because of it.
     if fingerprint != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
         raise EvidenceError(
             f"the bundle is from another federation: the fingerprint of its authority is {fingerprint}; ask the "
@@ -125,6 +126,7 @@ def rotate(folder: SiteFolder) -> bytes:
     with new_folder(folder.root / f"keys-{_number(used) + 1}") as room:
         keys = make_keys(room, read_passphrase(folder.passphrase))
         request = request_for(settings.name, keys, old)
+        # Within the block: keys without a request could never be enrolled.
         write_bytes(folder.request_file, request)
 
     return request
@@ -177,6 +179,7 @@ def _use(folder: SiteFolder, room: Path) -> None:
         part.unlink(missing_ok=True)
         part.symlink_to(room.name, target_is_directory=True)
         os.replace(part, link)
+        # Private keys are deleted only once the link points to their successors.
         for other in _rooms(folder):
             if _number(other) < _number(room):
                 shutil.rmtree(other)

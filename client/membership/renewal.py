@@ -39,7 +39,7 @@ class CertificateRenewal:
 
     folder: SiteFolder
     clock: Callable[[], datetime]
-    _told: str = field(init=False, default="")
+    _last_problem: str = field(init=False, default="")
 
     def step(self, stub: CoordinationStub) -> bool:
         """Renew if due; returns whether there is a new certificate, for which the connection must be opened again.
@@ -48,8 +48,8 @@ class CertificateRenewal:
         """
         try:
             current = load_certificate(self.folder.certificate)
-            left = current.not_valid_after_utc - self.clock()
-            if left > RENEW_WITHIN:
+            remaining = current.not_valid_after_utc - self.clock()
+            if remaining > RENEW_WITHIN:
                 return False
             reply = stub.RenewCertificate(messages.RenewCertificateRequest(), timeout=CALL_SECONDS)
             following = self._checked(reply.certificate, current)
@@ -64,7 +64,7 @@ class CertificateRenewal:
             self._tell(f"this site's certificate is not renewed: {err}")
             return False
 
-        self._told = ""
+        self._last_problem = ""
         _log.info("this site's certificate is renewed, until %s", f"{following.not_valid_after_utc:%Y-%m-%d}")
         return True
 
@@ -81,6 +81,6 @@ class CertificateRenewal:
         return following
 
     def _tell(self, problem: str) -> None:
-        if problem != self._told:
+        if problem != self._last_problem:
             _log.error("%s", problem)
-        self._told = problem
+        self._last_problem = problem

@@ -66,6 +66,8 @@ class Trust:
             skew=skew,
         )
         check_bounds(kind, records, bounds)
+        # Last, and before the work: a request that is refused uses up no nonce, and one that is cut short is not
+        # repeated (ADR 4).
         # Kept for twice its lifetime: setting back a clock must not make a nonce fresh again.
         self._remember(instruction.nonce, instruction.end + skew + max_lifetime, now)
 

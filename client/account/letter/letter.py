@@ -137,6 +137,7 @@ def compose(
         "sections": sections,
         **{name: texts[name] for name in ("patient", "sender_missing", "contact_missing", "signature")},
     }
+    # Strict, as a letter must not go out with a gap in place of a value.
     environment = Environment(
         loader=PackageLoader("client.account.letter"),
         autoescape=select_autoescape(["html.j2"]),

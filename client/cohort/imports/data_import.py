@@ -119,6 +119,7 @@ def _import(
 ) -> ImportReport:
     folder = ledger.folder.root
     of_manifest = frozenset(manifest.cohort.patients)
+    # Before any image is read: some may have revoked at another hospital, or be meant by a doubtful identifier.
     if (linkage := read_linkage(ledger.folder)) is not None:
         match(ledger, linkage, of_manifest)
     doubtful = hold_unheard(ledger, of_manifest)
@@ -129,6 +130,7 @@ def _import(
     duplicates = check_images(manifest, cache, on_image)
     groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
 
+    # Only from here on: decoding takes long, and a revocation must not wait for it.
     with ledger.stones.locked():
         before = read_site(folder) if (folder / SITE_FILE).exists() else None
         sets_before: Mapping[str, Subset] = before.subsets if before else {}
@@ -157,6 +159,7 @@ def _import(
             digests=digests,
         )
 
+    # Only once the new file is on the disk: before that, a crash would leave registered studies without pixels.
     if before is not None:
         digests_gone = {row.digest for row in before.studies} - set(digests.values())
         cache.discard_digests(digests_gone)

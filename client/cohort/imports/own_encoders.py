@@ -34,13 +34,13 @@ def with_own_folders(card: ModelCard, own: OwnFolders, before: ModelCard | None,
     Raises:
         ConfigError: a folder is needed and not named, named and not needed, or is not there.
     """
-    needed = _needed(card)
-    named = {
+    folders_needed = _needed(card)
+    own_folders = {
         kind: folder
         for kind, folder in (("image", own.image), ("text", own.text), ("tokenizer", own.tokenizer))
         if folder is not None
     }
-    if extra := next((kind for kind in named if kind not in needed), None):
+    if extra := next((kind for kind in own_folders if kind not in folders_needed), None):
         raise ConfigError(
             f"the federation's model takes no {_NAMES[extra]} from a folder",
             where=where,
@@ -48,8 +48,11 @@ def with_own_folders(card: ModelCard, own: OwnFolders, before: ModelCard | None,
         )
 
     earlier = _needed(before) if before is not None else {}
-    chosen = {kind: str(named[kind].resolve()) if kind in named else earlier.get(kind, "") for kind in needed}
-    if missing := [kind for kind in needed if not chosen[kind]]:
+    folder_of_kind = {
+        kind: str(own_folders[kind].resolve()) if kind in own_folders else earlier.get(kind, "")
+        for kind in folders_needed
+    }
+    if missing := [kind for kind in folders_needed if not folder_of_kind[kind]]:
         folders = " and ".join(_described(card, kind) for kind in missing)
         options = " ".join(f"{_OPTIONS[kind]} FOLDER" for kind in missing)
         raise ConfigError(
@@ -58,7 +61,7 @@ def with_own_folders(card: ModelCard, own: OwnFolders, before: ModelCard | None,
             remedy=f"give {options}; `fedforget-sim encoder FOLDER` shows a folder's digest",
         )
 
-    mine = _replaced(card, chosen)
+    mine = _replaced(card, folder_of_kind)
     # The bundle of an earlier coordinator has no digests: those of the folders here take their place, and instructions
     # that name others are refused.
     return mine.pinned() if (mine.model.image_folder or mine.model.text_folder) and not mine.encoders else mine
@@ -87,9 +90,9 @@ def _needed(card: ModelCard) -> dict[str, str]:
 def _described(card: ModelCard, kind: str) -> str:
     """A folder that is needed, with the digest that it must have."""
     digest = {"image": card.image_encoder, "text": card.text_encoder}.get(kind, "")
-    pinned = f" (digest {digest[:_DIGEST_CHARACTERS]})" if digest else ""
+    digest_text = f" (digest {digest[:_DIGEST_CHARACTERS]})" if digest else ""
 
-    return f"the {_NAMES[kind]}{pinned}"
+    return f"the {_NAMES[kind]}{digest_text}"
 
 
 def _replaced(card: ModelCard, chosen: Mapping[str, str]) -> ModelCard:

@@ -77,6 +77,7 @@ class Registration:
         if not path.exists():
             return None
         key = self.folder.signing_key
+        # The key counts as well: after a rotation the statement is signed again.
         stamps = path.stat().st_mtime_ns, key.stat().st_mtime_ns if key.exists() else 0
         if stamps != self._seen:
             self._statement = signed_counts(self.folder)

@@ -84,6 +84,7 @@ class RehearsalFiles:
 
     def replace_by(self, report: SiteRehearsals) -> None:
         """Keep the report, which holds sums alone, and delete everything else."""
+        # The report first: it can be given again after a crash.
         write_text(self.folder / REPORT, report.model_dump_json())
         for path in self.folder.iterdir():
             if path.name != REPORT:

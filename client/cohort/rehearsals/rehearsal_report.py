@@ -54,7 +54,7 @@ def report(kept: Kept) -> SiteRehearsals:
         if comparison is not None:
             by_size[len(kept.files.drawn()[number])].append(comparison)
 
-    groups = [Rehearsals(size, _stacked(found)) for size, found in sorted(by_size.items())]
+    groups = [Rehearsals(size, _stacked(comparisons)) for size, comparisons in sorted(by_size.items())]
     labels = _labels(next(iter(originals.values()), {}), controls)
     losses = [*_utility(kept, originals, list(by_number.values()))]
 
@@ -63,7 +63,7 @@ def report(kept: Kept) -> SiteRehearsals:
 
 def distances_of(kept: Kept) -> dict[int, float]:
     """Distance of each rehearsal of this site by its number, for studies of one machine: it never leaves a hospital."""
-    found = {}
+    distance_of = {}
     for number, round_number in kept.request.chosen.items():
         scores = kept.files.get(f"{number}-{round_number}")
         if scores is None:
@@ -71,25 +71,25 @@ def distances_of(kept: Kept) -> dict[int, float]:
         original = kept.files.get(original_of(str(scores["version"]))) or {}
         comparison = _compared(kept, number, scores, original, _never_seen(kept, [original]))
         if comparison is not None:
-            found[number] = distance(comparison.residual, len(kept.files.drawn()[number]))
+            distance_of[number] = distance(comparison.residual, len(kept.files.drawn()[number]))
 
-    return found
+    return distance_of
 
 
 def _compared(kept: Kept, number: int, after: Arrays, original: Arrays, controls: list[str]) -> Comparison | None:
     """One rehearsal of this site; None if it has none, or somebody in it has revoked."""
     patients_drawn = kept.files.drawn().get(number)
     before = kept.files.get(f"{number}-{ORIGINAL}")
-    known = kept.data.by_name(Subset.TRAIN)
+    patient_of_name = kept.data.by_name(Subset.TRAIN)
     if (
         patients_drawn is None
         or before is None
         or "patient_margins" not in after
-        or any(name not in known for name in patients_drawn)
+        or any(name not in patient_of_name for name in patients_drawn)
     ):
         return None
 
-    patients = [known[name] for name in patients_drawn]
+    patients = [patient_of_name[name] for name in patients_drawn]
     never_seen = kept.data.by_name(Subset.AUDIT)
     floor = kept.data.fold_scores.read("audit", patients, [never_seen[name] for name in controls])
     if floor is None or not floor.known().all():
@@ -110,10 +110,10 @@ def _compared(kept: Kept, number: int, after: Arrays, original: Arrays, controls
 
 def _never_seen(kept: Kept, originals: list[Arrays]) -> list[str]:
     """Never-seen patients whom all models in use scored, who have not revoked and have scores by all fold models."""
-    known = kept.data.by_name(Subset.AUDIT)
+    patient_of_name = kept.data.by_name(Subset.AUDIT)
     names = [{str(name) for name in scores.get("control_names", ())} for scores in originals]
-    there = sorted(set.intersection(*names) & known.keys()) if names else []
-    floor = kept.data.fold_scores.read("audit", [], [known[name] for name in there])
+    there = sorted(set.intersection(*names) & patient_of_name.keys()) if names else []
+    floor = kept.data.fold_scores.read("audit", [], [patient_of_name[name] for name in there])
     if floor is None:
         return []
     complete = np.asarray(np.isfinite(floor.controls).all(axis=(0, 1)))

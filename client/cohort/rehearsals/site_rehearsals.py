@@ -5,7 +5,7 @@ A patient who revokes meanwhile is used no more: their rehearsal is left out of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.cohort.rehearsals.drawing import Drawing
 from client.cohort.rehearsals.rehearsal_files import ORIGINAL, RehearsalFiles, original_of
 from client.cohort.rehearsals.rehearsal_report import Kept, report
 from client.cohort.scores.site_folds import standings_of
@@ -67,6 +68,10 @@ class SiteRehearsals:
         """Rehearsals in the request whose patients are drawn here."""
         return tuple(one for one in self.request.rehearsals if one.site == self.name)
 
+    @property
+    def _drawing(self) -> Drawing:
+        return Drawing(self.data, self.files, self.request)
+
     def carry_out(self, state: State | None) -> tuple[State, RehearseReply]:
         """The requested step; the candidates that it made are joined, or there are none.
 
@@ -87,13 +92,14 @@ class SiteRehearsals:
 
     def unlearn(self, state: State) -> tuple[State, RehearseReply]:
         """Score the model in use, draw the patients of each own rehearsal and unlearn them."""
+        # Who can be drawn depends on these scores.
         self._score_original(state)
         states = {}
         new_states = []
         refusals = {}
 
         for one in self.own:
-            forget = self._forget(one)
+            forget = self._drawing.forget(one)
             if forget is None:
                 refusals[one.number] = _TOO_FEW
                 continue
@@ -112,9 +118,9 @@ class SiteRehearsals:
 
         for one, weights in zip(request.rehearsals, parted(state, request.keys).values(), strict=True):
             model = self.load(weights)
-            if request.round and (found := self._score(model, one, own=one.number in own)) is not None:
-                distances[one.number] = found
-            studies = self._retain(one)
+            if request.round and (gap := self._score(model, one, own=one.number in own)) is not None:
+                distances[one.number] = gap
+            studies = self._drawing.retain(one)
             if studies is None:
                 raise CohortError("nobody to train on", where=self.name)
             # As in a round of a real campaign, but for the rehearsal's own seed.
@@ -137,9 +143,9 @@ class SiteRehearsals:
         distances = {}
         own = {one.number for one in self.own}
         for one, weights in zip(self.request.rehearsals, parted(state, self.request.keys).values(), strict=True):
-            found = self._score(self.load(weights), one, own=one.number in own)
-            if found is not None:
-                distances[one.number] = found
+            gap = self._score(self.load(weights), one, own=one.number in own)
+            if gap is not None:
+                distances[one.number] = gap
 
         return self._reply(distances=distances)
 
@@ -153,13 +159,14 @@ class SiteRehearsals:
         return self._reply(report=result, controls=result.controls)
 
     def _unlearn(self, state: State, one: Rehearsal, forget: StudyTensors) -> tuple[ImageTextModel, Rehearsed]:
-        retain = self._retain(one)
+        retain = self._drawing.retain(one)
         calibration = self.data.to_score(Subset.CALIBRATION)
         if retain is None or calibration is None:
             raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
         config = self.request.unlearn
         standings = standings_of(self.data, forget, calibration, config.fold_targets)
         model = self.load(state)
+        # Before the method changes the model.
         self.keep_before(one, model, forget)
         unlearning = method_named(config.method)(
             model,
@@ -181,69 +188,6 @@ class SiteRehearsals:
             version = {"version": np.array(self.request.version)}
             self.files.put(f"{one.number}-{ORIGINAL}", self._margins(scores, forget, "patient") | version)
 
-    def _forget(self, one: Rehearsal) -> StudyTensors | None:
-        """The patients of a rehearsal, drawn at the first call; None if there are too few, or one has revoked since."""
-        names = self.files.drawn().get(one.number)
-        if names is None:
-            names = self._draw(one)
-            if not names:
-                return None
-            self.files.keep_drawn(one.number, names)
-        patients = self._patients(names)
-
-        return None if patients is None else self.data.rehearsed(patients)
-
-    def _draw(self, one: Rehearsal) -> list[str]:
-        """Random patients who can be compared, by the names that fold scores have.
-
-        The coordinator knows the seed, and not the order that the site's secret gives the names.
-        """
-        eligible = self._eligible()
-        before = {name for names in self.files.drawn().values() for name in names}
-        fresh = sorted(eligible - before)
-        pool = fresh if len(fresh) >= one.patients else sorted(eligible)
-        if len(pool) < one.patients or len(eligible) <= 2 * one.patients:
-            return []
-        rng = np.random.default_rng(derive_seed(one.seed, self.name, "draw"))
-
-        return [pool[at] for at in rng.choice(len(pool), one.patients, replace=False)]
-
-    def _eligible(self) -> set[str]:
-        """Training patients with an audit fold and never-seen patients of their label to compare with."""
-        original_scores = self.files.get(self.original)
-        if original_scores is None:
-            raise RefusedError("a rehearsal before the model in use was scored")
-        labels = original_scores.get("control_own_labels", np.zeros(0))
-        counts = {int(label): int((labels == label).sum()) for label in np.unique(labels)}
-        train = sorted(self.data.patients(Subset.TRAIN))
-        folds = self.data.fold_scores.read("audit", train, [])
-        if folds is None:
-            raise CohortError(
-                "no scores by audit fold models", where=self.name, remedy="train with folds.audit = 2 or more"
-            )
-        own_labels = _majority(self.data, train)
-        fit_to_draw = [
-            patient
-            for patient, fold in zip(train, folds.fold, strict=True)
-            if fold >= 0 and counts.get(own_labels[patient], 0) >= self.request.plan.controls_per_label
-        ]
-
-        return set(map(self.data.fold_scores.name_of, fit_to_draw))
-
-    def _retain(self, one: Rehearsal) -> StudyTensors | None:
-        """Everybody who has not revoked, but the patients of a rehearsal."""
-        own_patients = self._patients(
-            self.files.drawn().get(one.number, []) if one.site == self.name else [], absent=True
-        )
-        return self.data.to_learn_without(own_patients or frozenset())
-
-    def _patients(self, names: Sequence[str], *, absent: bool = False) -> frozenset[str] | None:
-        """Identifiers of pseudonyms; None if one of them has revoked, unless `absent` ones are left out."""
-        known = self.data.by_name(Subset.TRAIN)
-        if not absent and any(name not in known for name in names):
-            return None
-        return frozenset(known[name] for name in names if name in known)
-
     def _score_original(self, state: State) -> None:
         """Scores of never-seen and test patients by the model in use, once."""
         if self.files.get(self.original) is not None:
@@ -263,7 +207,7 @@ class SiteRehearsals:
         """
         arrays = self._test(model)
         distance = None
-        forget = self._forget(one) if own else None
+        forget = self._drawing.forget(one) if own else None
         controls = self.data.to_score(Subset.AUDIT) if own else None
 
         if forget is not None and controls is not None:
@@ -282,9 +226,9 @@ class SiteRehearsals:
             return None  # the only retention round
         calibration = self._scored(model, self.data.to_score(Subset.CALIBRATION))
         rng = np.random.default_rng(derive_seed(one.seed, self.name, "selection"))
-        found = [membership(forget, calibration, at, draws=50, rng=rng).auc for at in range(3)]
+        aucs = [membership(forget, calibration, at, draws=50, rng=rng).auc for at in range(3)]
 
-        return round(max((abs(auc - 0.5) for auc in found if auc is not None), default=0.0), 2)
+        return round(max((abs(auc - 0.5) for auc in aucs if auc is not None), default=0.0), 2)
 
     def _margins(self, scores: Scores, studies: StudyTensors, who: str) -> Arrays:
         """Mean margins `[3, patients]` with the patients' pseudonyms."""
@@ -322,14 +266,3 @@ class SiteRehearsals:
 def _cloned(model: ImageTextModel) -> dict[str, Tensor]:
     # The next model is loaded into the same tensors.
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _majority(data: SiteData, patients: Sequence[str]) -> dict[str, int]:
-    """The commonest label of each patient, the higher one in a tie, as `majority_labels` has it."""
-    patient_set = set(patients)
-    labels: dict[str, list[int]] = {}
-    for study in data.cohort.studies:
-        if study.patient in patient_set:
-            labels.setdefault(study.patient, []).append(study.label)
-
-    return {patient: max(found, key=lambda label: (found.count(label), label)) for patient, found in labels.items()}

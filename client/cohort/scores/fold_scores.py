@@ -85,6 +85,7 @@ class FoldScores:
                     ),
                 )
 
+            # The journal of SQLite still has the rows that were deleted.
             drop_erased(engine)
 
     def read(self, family: Family, patients: Sequence[str], controls: Sequence[str]) -> OutOfFold | None:

@@ -73,7 +73,7 @@ def test_a_patient_who_revokes_alone_is_led_to_their_own_standing(
 
         return method
 
-    monkeypatch.setattr("client.cohort.site.method_named", named)
+    monkeypatch.setattr("client.cohort.site_unlearning.method_named", named)
     coordinator.revoke()
     coordinator.carry(coordinator.plan(folds=FOLDS, decision=LENIENT, undecided="wait"))
     (sets,) = seen
