@@ -88,6 +88,7 @@ def _answer(message: Message, context: Context, handle: Handler) -> Message:
         folder = folder_of(context)
         records = message.content
 
+        # Verified before the site is opened: a message that nobody signed reaches no other code.
         if trust := trust_of(folder):
             instruction = trust.read(records)
             trust.admit(instruction, records, kind, datetime.now(UTC))
@@ -151,9 +152,9 @@ def train(message: Message, context: Context) -> Message:
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, TrainRequest)
         if request.folds is not None:
-            joined = site.received_weights.receive(records, models=request.folds.keys)
-            after, reply = site.train_folds(joined.state, request, campaign=campaign, step=step)
-            return site.received_weights.answer(reply, joined, after, keep=False)
+            fold_weights = site.received_weights.receive(records, models=request.folds.keys)
+            after, reply = site.train_folds(fold_weights.state, request, campaign=campaign, step=step)
+            return site.received_weights.answer(reply, fold_weights, after, keep=False)
 
         weights = site.received_weights.receive(records)
         model, reply = site.train(weights.state, request, campaign=campaign, step=step)
@@ -177,6 +178,7 @@ def unlearn(message: Message, context: Context) -> Message:
         weights = site.received_weights.receive(records)
         precision = weights.note.precision if weights.note else "fp32"
         model, reply = site.unlearn(weights.state, request, campaign=campaign, step=step, precision=precision)
+        # Before the answer is packed, which replaces the rounding errors that this reads.
         if reply.cohort:
             site.sent(campaign, site.received_weights.as_sent(weights, model.state_dict()))
         return site.received_weights.answer(reply, weights, model.state_dict())

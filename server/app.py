@@ -104,8 +104,8 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     federation.downlink = Downlink(terms.experiment.wire.precision, card.frozen_names(), card.encoders)
     federation.timeout = terms.policy.phase_hours * 3600.0
     qualifier = qualification.for_campaigns(house, federation)
-    carrier = CampaignRunner(federation, house.store, house.registry, card, run, qualifier)
-    carrier.carry_on(number, attempt)
+    runner = CampaignRunner(federation, house.store, house.registry, card, run, qualifier)
+    runner.carry_on(number, attempt)
 
 
 def rehearse(grid: Grid, folder: Path, number: int) -> None:

@@ -21,7 +21,8 @@ from client.cohort.site_unlearning import SiteUnlearning
 from client.revocations.access import Access
 from client.revocations.revocation import Receipt
 from client.revocations.revocation import State as RevocationState
-from client.settings import BoundsConfig, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import BoundsConfig
 from common.errors import CohortError, RefusedError
 from common.learning.config import Precision
 from common.learning.device import derive_seed

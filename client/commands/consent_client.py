@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from client.settings import Role, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import Role
 from common.platform.terminal.console import (
     AsJson,
     Folder,

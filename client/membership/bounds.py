@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import RecordDict
 
-from client.settings import BoundsConfig
+from client.settings_sections import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import TrainConfig, UnlearnConfig
 from common.protocol.messages import (

@@ -101,11 +101,11 @@ class Announcer:
     counts: StudyCounts | None = None
     renewal: Renewal | None = None
     recipients: Recipients | None = None
-    answered: Callable[[], None] = lambda: None
+    on_answer: Callable[[], None] = lambda: None
     """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
     _stub: CoordinationStub | None = field(init=False, default=None)
-    _told: Waiting | None = field(init=False, default=None)
+    _last_announcement: Waiting | None = field(init=False, default=None)
     _counts_wait: bool = field(init=False, default=False)
     _unreadable: bool = field(init=False, default=False)
     _failures: int = field(init=False, default=0)
@@ -116,20 +116,22 @@ class Announcer:
         """Send what is due at `now` (seconds of a monotonic clock). A failure is logged and retried."""
         waiting = self._look()
         heartbeat_due = now >= self._next_beat
-        if now < self._next_try or not (heartbeat_due or (waiting is not None and waiting != self._told)):
+        if now < self._next_try or not (heartbeat_due or (waiting is not None and waiting != self._last_announcement)):
             return
         try:
             if self.evidence is not None:
+                # Before the connection: the log must not wait for a coordinator that is away.
                 self.evidence.record()
             if self._stub is None:
                 self._stub = self._open.enter_context(self.connect())
+            # First of all calls: a revocation waits behind nothing else.
             if waiting is not None:
                 self._announce(self._stub, waiting)
             if heartbeat_due:
                 self._register(self._stub)
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
-                self.answered()
+                self.on_answer()
                 if self.recipients is not None:
                     self.recipients.step(self._stub)
                 if self.evidence is not None:
@@ -151,7 +153,7 @@ class Announcer:
     def close(self) -> None:
         """Close the connection. The next step connects and announces again."""
         self._open.close()
-        self._stub = self._told = None
+        self._stub = self._last_announcement = None
 
     def _look(self) -> Waiting | None:
         try:
@@ -165,15 +167,15 @@ class Announcer:
         self._unreadable = False
         return waiting
 
-    def _announce(self, stub: CoordinationStub, found: Waiting) -> None:
+    def _announce(self, stub: CoordinationStub, waiting: Waiting) -> None:
         # Also when nothing changed: a coordinator restored from a backup may have forgotten the last announcement.
-        request = messages.AnnounceRequest(pending=found.number)
-        if found.first_due is not None:
-            request.first_due.FromDatetime(found.first_due)
+        request = messages.AnnounceRequest(pending=waiting.number)
+        if waiting.first_due is not None:
+            request.first_due.FromDatetime(waiting.first_due)
         stub.Announce(request, timeout=CALL_SECONDS)
-        if found != self._told:
-            _log.info("announced: %d waiting", found.number)
-        self._told = found
+        if waiting != self._last_announcement:
+            _log.info("announced: %d waiting", waiting.number)
+        self._last_announcement = waiting
 
     def _register(self, stub: CoordinationStub) -> None:
         """Register the number of studies. A failure does not stop the other calls."""
@@ -201,6 +203,7 @@ class Announcer:
         request = messages.HeartbeatRequest(version=self.version, held=sorted(self.holdings.held()))
         request.clock.FromDatetime(sent_at)
         reply = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        # Halfway between request and answer the coordinator has read its clock, as far as can be told.
         between = sent_at + (self.clock() - sent_at) / 2
         skew = between - reply.clock.ToDatetime(tzinfo=UTC)
         if abs(skew) > self.max_skew:
@@ -215,6 +218,7 @@ class Announcer:
                 "%d of %d versions to be deleted are still here", len(asked) - len(deleted_digests), len(asked)
             )
         if deleted_digests:
+            # Told first, then noted as told: a call that fails is repeated.
             stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=deleted_digests), timeout=CALL_SECONDS)
             self.holdings.acknowledged(deleted_digests)
             _log.info("reported that %d versions are deleted", len(deleted_digests))

@@ -102,4 +102,5 @@ def _end_with_the_launcher() -> None:
     launcher = parent_process()
     if launcher is not None:
         launcher.join()
+    # SIGKILL, as an exit would only end this thread.
     os.kill(os.getpid(), signal.SIGKILL)

@@ -59,6 +59,7 @@ def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
         _read(folder.ca_certificate), read_private(folder.tls_key), _read(folder.certificate)
     )
     settings = folder.settings()
+    # Without a pool of its own, gRPC would give a new channel the connection with the old certificate.
     options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     options += channel_options(proxy_of(settings), settings.coordination)
     with grpc.secure_channel(settings.coordination, credentials, options) as channel:
@@ -123,7 +124,7 @@ def run(folder: SiteFolder) -> NoReturn:
             counts=Registration(folder),
             renewal=CertificateRenewal(folder, clock),
             recipients=RecipientLists(ledger.engine, clock),
-            answered=heartbeat(folder, settings).touch,
+            on_answer=heartbeat(folder, settings).touch,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)

@@ -14,7 +14,8 @@ from client.intake.fhir.patients import read_patient_map
 from client.intake.fhir.pull.links import check_address
 from client.intake.grpc.authority import clients, withdrawn
 from client.membership.proxy import proxy_of
-from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
+from client.settings import SiteFolder, SiteSettings
+from client.settings_sections import ConsentServiceConfig, FhirConfig
 from common.errors import ConfigError, InputError
 from common.evidence.keys import PublicKey
 from common.files import read_private

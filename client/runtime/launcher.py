@@ -57,6 +57,7 @@ class Launcher:
         """Decide on each task as it arrives. If the SuperNode is down or restarting, wait for it."""
         clientapp.prepare()
         self._folder.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What a killed launcher left may be the unpacked code of a bundle.
         for leftover in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         problem = ""

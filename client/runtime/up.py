@@ -39,6 +39,7 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
     outward = {**without_proxies(env), **supernode_environment(proxy_of(settings), settings.gateway)}
 
     def own(module: str) -> tuple[str, ...]:
+        # `-P`: no module in the working folder may take the place of ours.
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
     return (

@@ -141,6 +141,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = 
         for row in _unsigned_for(session, now - patience):
             withheld.report_unsigned(session, row, _unsigned(session, row), now)
 
+    # The statement names a checkpoint, which must cover what the statement refers to.
     if ready:
         follow(engine, log, key)
     lines_written = []
@@ -222,6 +223,7 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
     pins = PinnedKeys.of([(SERVER, server), (PEER, own)])
     dsse.verify(envelope, statements.PAYLOAD_TYPE, pins, {SERVER: 1, PEER: 1})
 
+    # Locked: of two hospitals that sign at the same moment, each must keep the other's signature.
     for row in session.scalars(select(AttestationRow).where(AttestationRow.envelope != "").with_for_update()):
         ours = dsse.decode_envelope(row.envelope.encode())
         if ours.payload != envelope.payload or site.name not in _with_revocations(row):
@@ -264,15 +266,15 @@ def standing(session: Session, campaign: int) -> Standing:
     Raises:
         InputError: the campaign has none.
     """
-    found = find(session, campaign)
+    current = find(session, campaign)
 
-    if found is None:
+    if current is None:
         raise InputError(
             f"campaign {campaign} has no attestation",
             remedy="only a published version by which patients are forgotten has one, once `up` has seen it",
         )
 
-    return found
+    return current
 
 
 def _with_revocations(row: AttestationRow) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class CoordinatorEvidence:
         Raises:
             EvidenceError: the site's log was cut short or forked, or a signature does not hold.
         """
+        # The log that is shown must have in it what happened so far.
         self.keep_up()
         owner = PublicKey.from_pem(site.signing_key.encode())
         origin = origin_of(site.name)
@@ -81,6 +82,7 @@ class CoordinatorEvidence:
     ) -> None:
         peer = self.log.peer(session, origin)
         reply.known = peer.checkpoint.size if peer else 0
+        # The proof starts elsewhere: the site learns the size that is known here, and calls again.
         if request.since != reply.known:
             return
         envelope = dsse.decode_envelope(request.checkpoint)
@@ -96,6 +98,7 @@ class CoordinatorEvidence:
 
     def _refuse(self, site: str, origin: str, err: EvidenceError) -> None:
         detail = f"its log: {err}"
+        # In a transaction of its own: what was refused must be on record although the other one was rolled back.
         with transaction(self.engine) as session:
             if self.log.distrust(session, origin, str(err)):
                 session.add(EventRow(at=self.log.clock(), site=site, kind="log-refused", detail=detail))
@@ -121,6 +124,7 @@ class CoordinatorEvidence:
                 envelope = dsse.decode_envelope(data)
                 attestation.take_signature(session, site, envelope, self.key.public, self.log)
 
+        # These answers may complete an attestation, which then waits for a signature below.
         self.keep_up()
         with transaction(self.engine) as session:
             waiting = attestation.unsigned_by(session, site, self.key.public)[:AT_ONCE]

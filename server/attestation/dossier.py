@@ -42,14 +42,16 @@ def content_of(session: Session, log: EventLog, name: str, evaluator: PublicKey 
     lineage = dossier_facts.predecessors(session, name)
     version = lineage[0]
     server = own_key(log, session)
-    found = None if version.campaign is None else find(session, version.campaign)
-    envelope = None if found is None else found.envelope
-    said = None if envelope is None else statements.read_unlearning(envelope.body)[1]
+    standing = None if version.campaign is None else find(session, version.campaign)
+    envelope = None if standing is None else standing.envelope
+    unlearning = None if envelope is None else statements.read_unlearning(envelope.body)[1]
     copies = dossier_facts.recipients(session, [one.name for one in lineage])
-    deleted = dossier_facts.deletions(lineage, copies)
-    training = dossier_facts.training_counts(session, version, None if said is None else len(said.revocations))
-    happened = dossier_facts.events(session, lineage)
-    keys = _keys(session, version, copies, found)
+    deletions = dossier_facts.deletions(lineage, copies)
+    training = dossier_facts.training_counts(
+        session, version, None if unlearning is None else len(unlearning.revocations)
+    )
+    events = dossier_facts.events(session, lineage)
+    keys = _keys(session, version, copies, standing)
     if evaluator is not None:
         keys[_EVALUATOR_FILE] = evaluator
 
@@ -58,36 +60,36 @@ def content_of(session: Session, log: EventLog, name: str, evaluator: PublicKey 
         **{name: key.pem for name, key in keys.items()},
         "version.json": as_json(dossier_facts.version_facts(version, lineage)),
         "recipients.json": as_json(copies),
-        "deletions.json": as_json(deleted),
+        "deletions.json": as_json(deletions),
         "training.json": as_json(training),
-        "events.json": as_json(happened),
+        "events.json": as_json(events),
     }
-    missing = {} if found is not None else {ATTESTATION_FILE: "no campaign made anybody forgotten by this version"}
+    missing = {} if standing is not None else {ATTESTATION_FILE: "no campaign made anybody forgotten by this version"}
     command = ""
 
-    if found is None or envelope is None:
-        if found is not None:
-            missing[ATTESTATION_FILE] = found.text
+    if standing is None or envelope is None:
+        if standing is not None:
+            missing[ATTESTATION_FILE] = standing.text
         missing[BUNDLE_FILE] = "it proves where the attestation stands in the log, and there is none"
     else:
         files[ATTESTATION_FILE] = dsse.encode_envelope(envelope)
-        bundle = proof(session, log, found, server)
+        bundle = proof(session, log, standing, server)
         if bundle is None:
             missing[BUNDLE_FILE] = "no hospital has co-signed the log since: make the dossier again in a minute"
         else:
             files[BUNDLE_FILE] = encode(bundle)
-        pinned = {SERVER_FILE: server, **keys}
-        missing |= _unknown_keys(envelope, pinned)
-        command = _command(envelope, pinned, with_log=bundle is not None)
+        pinned_keys = {SERVER_FILE: server, **keys}
+        missing |= _unknown_keys(envelope, pinned_keys)
+        command = _command(envelope, pinned_keys, with_log=bundle is not None)
 
     return Content(
         side="coordinator",
         title=f"Dossier of model version {version.name}",
-        lead=_lead(version, found),
+        lead=_lead(version, standing),
         files=files,
-        sections=_sections(version, said, copies, deleted, training, happened),
+        sections=_sections(version, unlearning, copies, deletions, training, events),
         figures=dossier_facts.figures(version),
-        limits=() if said is None else said.limits,
+        limits=() if unlearning is None else unlearning.limits,
         missing=missing,
         command=command,
     )
@@ -100,22 +102,22 @@ def _log_files(log: EventLog, session: Session, server: PublicKey) -> dict[str, 
 
 
 def _keys(
-    session: Session, version: Version, copies: Sequence[Mapping[str, Any]], found: Standing | None
+    session: Session, version: Version, copies: Sequence[Mapping[str, Any]], standing: Standing | None
 ) -> dict[str, PublicKey]:
     """The public keys of all hospitals that the dossier names, by file."""
     names = {*version.manifest.provenance.sites, *(copy["site"] for copy in copies if copy["site"] is not None)}
-    names |= set() if found is None else set(found.signers)
+    names |= set() if standing is None else set(standing.signers)
     rows = (session.get(SiteRow, name) for name in sorted(names))
 
     return {f"site-{row.name}.pub": PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None}
 
 
 def _unknown_keys(envelope: dsse.Envelope, keys: Mapping[str, PublicKey]) -> dict[str, str]:
-    known = {key.keyid for key in keys.values()}
+    keyids = {key.keyid for key in keys.values()}
     return {
         f"public key {signature.keyid}": "it signed the attestation, and its owner has another key now: ask the owner"
         for signature in envelope.signatures
-        if signature.keyid not in known
+        if signature.keyid not in keyids
     }
 
 
@@ -128,15 +130,15 @@ def _command(envelope: dsse.Envelope, keys: Mapping[str, PublicKey], *, with_log
     return " ".join(words)
 
 
-def _lead(version: Version, found: Standing | None) -> list[str]:
+def _lead(version: Version, standing: Standing | None) -> list[str]:
     origin = version.manifest.provenance
     lines = [
         f"{version.name} was published on {version.created:%Y-%m-%d} and is {version.state} since "
         f"{version.state_since:%Y-%m-%d}. Its parent is {version.parent or 'none'}.",
         "It contains no patient identifier: statements name revocations by digest, and data appear as counts.",
     ]
-    if found is not None:
-        lines.append(f"Attestation of campaign {found.campaign}: {found.text}.")
+    if standing is not None:
+        lines.append(f"Attestation of campaign {standing.campaign}: {standing.text}.")
     if origin.outcome is not None:
         lines.append(f"Outcome: {outcome_text(origin.outcome, origin.grounds)}.")
 
@@ -159,8 +161,8 @@ def _sections(
         sections.append(Section("What the outcome rests on", grounds_lines(origin.outcome, origin.grounds)))
     if said is not None:
         decision = [*said.decision.reasons, *([] if said.overruled is None else [said.overruled.text])]
-        answered = f"Revocations answered: {len(said.revocations)}; method: {said.method.name}."
-        sections.append(Section("What the attestation says", (answered, *decision, "File: attestation.json.")))
+        answer_line = f"Revocations answered: {len(said.revocations)}; method: {said.method.name}."
+        sections.append(Section("What the attestation says", (answer_line, *decision, "File: attestation.json.")))
 
     kinds = sorted(Counter(str(event["kind"]) for event in happened).items())
     counts = [(row["site"], row["train_studies"]) for row in training["sites"]]

@@ -91,12 +91,12 @@ def _recipient(row: DeliveryRow | ExportRow, kind: str, name: str, site: str | N
 
 def deletions(lineage: Sequence[Version], copies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was deleted of this version and its ancestors: here, by acknowledgement at hospitals, and what is owed."""
-    gone = {one.name for one in lineage if one.state in {"quarantined", "withdrawn"}}
-    due = [copy for copy in copies if copy["version"] in gone]
+    names_out_of_use = {one.name for one in lineage if one.state in {"quarantined", "withdrawn"}}
+    due = [copy for copy in copies if copy["version"] in names_out_of_use]
 
     return {
         "at_the_coordinator": {
-            "versions_out_of_use": len(gone),
+            "versions_out_of_use": len(names_out_of_use),
             "weights_deleted": sum(one.weights_deleted is not None for one in lineage),
             "versions": [
                 {"version": one.name, "state": one.state, "since": one.state_since, "deleted": one.weights_deleted}
@@ -117,14 +117,14 @@ def _acknowledged(due: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def training_counts(session: Session, version: Version, answered: int | None) -> dict[str, Any]:
     """Training data of the version: studies that each hospital had registered by then."""
     sites = version.manifest.provenance.sites
-    registered = in_force(session, version.created)
-    counts = {site: registered.get(site) for site in sites}
-    known = [count for count in counts.values() if count is not None]
+    counts_in_force = in_force(session, version.created)
+    counts = {site: counts_in_force.get(site) for site in sites}
+    numbers = [count for count in counts.values() if count is not None]
 
     return {
         "version": version.name,
         "sites": [{"site": site, "train_studies": count} for site, count in counts.items()],
-        "train_studies": sum(known) if len(known) == len(counts) else None,
+        "train_studies": sum(numbers) if len(numbers) == len(counts) else None,
         "round": version.manifest.provenance.round,
         "revocations_answered": answered,
         "says": "studies that the hospital had registered with its signature; null: it had registered none by then",

@@ -1,4 +1,4 @@
-"""The evaluator: a named party who checks an attestation on his own and signs it below coordinator and hospitals."""
+"""The evaluator: a named party who checks an attestation independently and signs it below coordinator and hospitals."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ BUNDLE_FILE = "bundle.json"
 
 
 def export(
-    session: Session, log: EventLog, found: Standing, server: PublicKey, folder: Path, *, whole: bool = False
+    session: Session, log: EventLog, standing: Standing, server: PublicKey, folder: Path, *, whole: bool = False
 ) -> list[str]:
     """Write `attestation.json`, and `bundle.json` once a hospital has co-signed the log; the names of what was written.
 
@@ -34,23 +34,23 @@ def export(
         UnavailableError: the attestation is not written yet.
         OutputError: the folder has content, or cannot be written.
     """
-    if found.envelope is None:
-        raise UnavailableError(f"campaign {found.campaign}: the attestation {found.text}")
-    bundle = proof(session, log, found, server)
+    if standing.envelope is None:
+        raise UnavailableError(f"campaign {standing.campaign}: the attestation {standing.text}")
+    bundle = proof(session, log, standing, server)
     with new_folder(folder) as part:
-        write_bytes(part / ATTESTATION_FILE, dsse.encode_envelope(found.envelope))
+        write_bytes(part / ATTESTATION_FILE, dsse.encode_envelope(standing.envelope))
         if bundle is not None:
             write_bytes(part / BUNDLE_FILE, encode(_with_leaves(log, session, bundle) if whole else bundle))
 
     return [ATTESTATION_FILE] if bundle is None else [ATTESTATION_FILE, BUNDLE_FILE]
 
 
-def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -> ProofBundle | None:
+def proof(session: Session, log: EventLog, standing: Standing, server: PublicKey) -> ProofBundle | None:
     """Proofs under the newest checkpoint that a signer of the attestation has co-signed; None if there is none yet."""
-    leaf = log.opened(session, f"attestation:{found.campaign}")
-    if leaf is None or found.envelope is None:
+    leaf = log.opened(session, f"attestation:{standing.campaign}")
+    if leaf is None or standing.envelope is None:
         return None
-    rows = (session.get(SiteRow, name) for name in found.signers)
+    rows = (session.get(SiteRow, name) for name in standing.signers)
     peers = [PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None]
 
     for envelope in log.checkpoints(session):
@@ -59,7 +59,7 @@ def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -
 
         if size > leaf.position and both:
             leaves = log.leaves(session)[:size]
-            since = statements.read_unlearning(found.envelope.body)[1].log
+            since = statements.read_unlearning(standing.envelope.body)[1].log
             # Without the signatures of hospitals that have none in the attestation, whose keys an auditor may lack.
             checkpoint = only(envelope, server, *peers)
             return make_proof_bundle(checkpoint, leaves, leaf.position, leaf.salt, since)
@@ -73,10 +73,10 @@ def add_to(session: Session, campaign: int | None, folder: Path) -> bool:
     Raises:
         OutputError: the folder cannot be written.
     """
-    found = None if campaign is None else find(session, campaign)
-    if found is None or found.envelope is None:
+    standing = None if campaign is None else find(session, campaign)
+    if standing is None or standing.envelope is None:
         return False
-    write_bytes(folder / ATTESTATION_FILE, dsse.encode_envelope(found.envelope))
+    write_bytes(folder / ATTESTATION_FILE, dsse.encode_envelope(standing.envelope))
 
     return True
 

@@ -83,14 +83,14 @@ def _body(session: Session, campaign: int, step: str) -> dict[str, object]:
 
 
 def _lineage(session: Session, name: str | None) -> tuple[str, ...]:
-    found: list[str] = []
+    digests: list[str] = []
     while name is not None:
         row = session.get_one(VersionRow, name)
         manifest = Manifest.model_validate(row.manifest)
-        found.insert(0, manifest.files.get(_MODEL_FILE, manifest.weights))
+        digests.insert(0, manifest.files.get(_MODEL_FILE, manifest.weights))
         name = row.parent
 
-    return tuple(found)
+    return tuple(digests)
 
 
 def _locked_until(session: Session, name: str | None, days: float) -> str:
@@ -163,13 +163,13 @@ def _figures(session: Session, campaign: int, step: str) -> tuple[statement_part
     body = _body(session, campaign, step)
     if not body:
         return ()
-    found = FederationFigures.model_validate(body)
+    figures = FederationFigures.model_validate(body)
 
     return tuple(
         statement_parts.SiteFigures(
-            site, reported_digest(found.membership_by_site.get(site, {}), found.test_by_site[site])
+            site, reported_digest(figures.membership_by_site.get(site, {}), figures.test_by_site[site])
         )
-        for site in sorted(found.test_by_site)
+        for site in sorted(figures.test_by_site)
     )
 
 

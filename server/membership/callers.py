@@ -101,8 +101,8 @@ def admitted(session: Session, pem: bytes, now: datetime) -> SiteRow:
 
 
 def _is_one_of(site: SiteRow, certificate: x509.Certificate) -> bool:
-    wanted = _der(certificate)
-    return any(_der(pem) == wanted for pem in (site.certificate, site.next_certificate) if pem)
+    der = _der(certificate)
+    return any(_der(pem) == der for pem in (site.certificate, site.next_certificate) if pem)
 
 
 def _der(certificate: x509.Certificate | str) -> bytes:

@@ -230,6 +230,7 @@ class Coordination:
             except RefusedError as err:
                 raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
 
+            # So that the query below sees the new row.
             session.flush()
             in_force = registration.in_force(session).get(site.name, 0)
 
@@ -274,6 +275,7 @@ class Coordination:
         if len(certificates) != 1:
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
         pem: bytes = certificates[0]
+        # By the certificate alone: whose it is costs a query, which is what the limit protects.
         if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
             raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
         return now, pem

@@ -127,6 +127,7 @@ def approve(
     row.node_key = request.node_key
     row.signing_key = request.signing_key
     row.certificate = pem
+    # A renewal for the old key must not come into force after this.
     row.next_certificate = None
     _record(session, row, kind, f"signing key {checked.signing_key.keyid}{replaced}", now)
 

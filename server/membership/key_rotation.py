@@ -58,6 +58,7 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
 
         with transaction(engine) as session:
             bundles = renewed_bundles(session, authority, now)
+            # A run that was interrupted has written it already.
             if session.scalars(select(EventRow.id).where(EventRow.detail == detail)).first() is None:
                 session.add(EventRow(at=now, kind="key-rotated", detail=detail))
 
@@ -69,6 +70,7 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
 
         for name, path in bundle_files.items():
             write_bytes(path, bundles[name])
+        # Last: until here the old key signs, and hospitals without their new bundle know no other.
         try:
             os.replace(waiting, folder.signing_key)
             sync_folder(folder.signing_key.parent)

@@ -40,7 +40,7 @@ hosts = {hosts}
 # SQLite in this folder, unless this names a PostgreSQL server.
 {database}
 
-# Public key of the evaluator, who checks attestations on his own and signs them too.
+# Public key of the evaluator, who checks attestations independently and signs them too.
 # evaluator_key = "evaluator.pub"
 
 [ports]

@@ -22,15 +22,12 @@ from common.platform.sql import transaction
 from server.database import CampaignRow, EventRow, VersionRow
 from server.registry.deliveries import Deliveries
 from server.registry.exports import Exports
-from server.registry.manifest import Manifest, Provenance, check_files, manifest_digest, read_manifest
+from server.registry.manifest import Manifest, Provenance, check_files, manifest_digest
 from server.registry.model_card import write_export
-from server.registry.recovery import Recovery
+from server.registry.recovery import Recovery, settle_folders
 from server.registry.version_folder import (
     delete_version,
-    is_version,
     next_name,
-    number,
-    remove_leftovers,
     write_version,
 )
 from server.registry.versions import CHANGES, Condition, Version, check_usable, in_use, version_of, version_row
@@ -82,8 +79,8 @@ class Registry:
         # Where the database failed after the folder was written, the folder is the version that is wanted now.
         self.recover()
         digest = state_digest(state)
-        if campaign is not None and (versions_by_name := self._published(campaign, digest)) is not None:
-            return versions_by_name
+        if campaign is not None and (earlier := self._published(campaign, digest)) is not None:
+            return earlier
         if parent is not None:
             self.get(parent)
         creation_time = self.clock()
@@ -248,31 +245,7 @@ class Registry:
 
         A folder newer than every row was about to become active, and does.
         """
-        new_rows: list[str] = []
-        leftovers = [*remove_leftovers(self.folder)]
-        versions_by_name = {version.name: version for version in self.versions()}
-
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if path.is_dir() and is_version(path.name) and path.name not in versions_by_name:
-                try:
-                    manifest = read_manifest(path)
-                    check_files(path, manifest, manifest_digest(path))
-                except EvidenceError:
-                    delete_version(self.folder, path.name)
-                    leftovers.append(path.name)
-                    continue
-
-                newest = all(number(path.name) > number(name) for name in (*versions_by_name, *new_rows))
-                self._record(manifest, "active" if newest else "superseded")
-                new_rows.append(path.name)
-
-        missing = [
-            v.name
-            for v in versions_by_name.values()
-            if v.weights_deleted is None and not (self.folder / v.name).is_dir()
-        ]
-
-        return Recovery(tuple(new_rows), tuple(leftovers), tuple(missing))
+        return settle_folders(self.folder, self.versions(), self._record)
 
     def _record(self, manifest: Manifest, state: Condition) -> Version:
         """Write the row of a folder that is in its place."""

@@ -72,6 +72,7 @@ def write_version(
             provenance=provenance,
         )
         write_text(part / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+        # On the disk before the rename: a version in its place is whole, also after a power cut.
         for path in part.iterdir():
             _sync(path)
         _sync(part)
@@ -93,13 +94,13 @@ def delete_version(folder: Path, name: str) -> None:
     Raises:
         OutputError: it cannot be deleted.
     """
-    doomed = folder / f".{name}.gone"
+    leftover = folder / f".{name}.gone"
 
     try:
         if (folder / name).is_dir():
-            (folder / name).rename(doomed)
-        if doomed.is_dir():
-            shutil.rmtree(doomed)
+            (folder / name).rename(leftover)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
     except OSError as err:
         raise OutputError(
             f"cannot delete version {name}: {err.strerror or err}", where=str(folder), remedy="see who owns it"

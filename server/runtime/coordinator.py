@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -22,7 +21,7 @@ from typing import Protocol
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.errors import FedForgetError, RefusedError, WireError
+from common.errors import FedForgetError, WireError
 from common.platform.processes.structured_log import configure
 from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
@@ -30,31 +29,27 @@ from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import server_log
 from server.campaign.campaign_rows import GivenUpError
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.policy import Start, decide, overdue
 from server.campaign.qualification.store import QualificationStore
 from server.campaign.running.tries import put_off
-from server.campaign.waiting import renewal, report_escalated, site_states
-from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
+from server.database import CampaignRow, signed64, unsigned64
 from server.membership.coordination import Coordination, serve
 from server.membership.renewal import issuer
 from server.rounds.states import CampaignState
-from server.runtime.control import Control, Node, RunStatus
+from server.runtime.control import Control, RunStatus
 from server.runtime.flower_database import LogWiper
+from server.runtime.node_register import COMPARE_EVERY, NodeRegister, Nodes
+from server.runtime.planning import plan
 
 log = logging.getLogger("fedforget.coordinator")
 
 TICK_SECONDS = 2.0
-COMPARE_EVERY = timedelta(minutes=1)
-"""How often Flower's nodes are compared with the register although nothing has changed in ours."""
 SOON = timedelta(seconds=2)
 """From a run that ended early to the next, the first time."""
-
-
 REHEARSE_AGAIN = timedelta(seconds=15)
 """From the start of one run of a qualification to that of the next."""
 
 
-class Runs(Protocol):
+class Runs(Nodes, Protocol):
     """What the loop needs of `server.runtime.control.Control`."""
 
     def start(
@@ -68,15 +63,6 @@ class Runs(Protocol):
     def stop(self, run: int) -> bool:
         """Stop it."""
 
-    def nodes(self) -> list[Node]:
-        """Registered nodes."""
-
-    def register_node(self, openssh_public_key: bytes, name: str) -> int:
-        """Let a node in."""
-
-    def unregister_node(self, node: int) -> None:
-        """Shut a node out."""
-
 
 @dataclass
 class Coordinator:
@@ -85,14 +71,18 @@ class Coordinator:
     house: CoordinatorContext
     runs: Runs
     bundle: Bundle
-    _compared: datetime | None = None
+    _nodes: NodeRegister = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look after the nodes of the same SuperLink."""
+        self._nodes = NodeRegister(self.house, self.runs)
 
     def tick(self) -> None:
         """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
-        self._nodes()
+        self._nodes.compare()
         row = self.house.store.open()
         if row is None:
-            self._plan()
+            plan(self.house)
             row = self.house.store.open()
 
         if row is not None:
@@ -114,41 +104,6 @@ class Coordinator:
         before = self.house.store.clock() - timedelta(days=policy.quarantine_days)
         self.house.store.drop_candidates((active.campaign or 0) if active else 0, before)
 
-    def _nodes(self) -> None:
-        """Let the nodes of active sites in, under the key they have now, and shut all others out."""
-        sites = self.house.sites()
-        now = self.house.store.clock()
-        has_changed = any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended")
-        if not has_changed and self._compared is not None and now < self._compared + COMPARE_EVERY:
-            return
-        # A node's name holds its key's digest: found again after a crash between Flower's record and ours.
-        node_of = {node.name: node.node for node in self.runs.nodes() if node.status != "unregistered"}
-        for site in sites:
-            label = f"{site.name}-{hashlib.sha256(site.node_key.encode()).hexdigest()[:16]}"
-            node = node_of.get(label)
-
-            if site.state == "active" and (node is None or site.node != signed64(node)):
-                # Flower's own state may have been lost, or restored from before the site was let in.
-                self._set_node(
-                    site.name, self.runs.register_node(site.node_key.encode(), label) if node is None else node
-                )
-                log.info("%s: its node may connect", site.name)
-            elif site.state == "revoked" and site.node is not None:
-                self._set_node(site.name, None)
-                log.info("%s: its node is shut out", site.name)
-
-        mine = {site.node for site in self.house.sites()}
-        for node in node_of.values():
-            if signed64(node) not in mine:
-                self.runs.unregister_node(node)
-
-        self._compared = now
-
-    def _set_node(self, name: str, node: int | None) -> None:
-        with transaction(self.house.engine) as session:
-            row = session.get_one(SiteRow, name)
-            row.node = None if node is None else signed64(node)
-
     def _carry_on(self, row: CampaignRow) -> None:
         """Start a run for the open campaign unless one is under way or its next try is still to come."""
         now = self.house.store.clock()
@@ -156,10 +111,12 @@ class Coordinator:
             return
         if row.retry_at is not None and now < row.retry_at:
             return
+        # Its run has ended without a word about the next try: it crashed, or was killed.
         if row.run is not None and row.retry_at is None:
             self._put_off(row, row.attempt, "the run ended early and is started again", SOON)
             return
 
+        # From here on the run before may write no more, should it still be alive.
         attempt = self.house.store.take_up(row.number)
         series = None if row.series is None else unsigned64(row.series)
         config = {"campaign": row.number, "attempt": attempt}
@@ -217,57 +174,6 @@ class Coordinator:
         except WireError:
             return False
 
-    def _plan(self) -> None:
-        """Plan a campaign if the policy says so."""
-        now = self.house.store.clock()
-        settings = self.house.settings
-        active = self.house.registry.active()
-        if active is None:
-            return
-        with transaction(self.house.engine) as session:
-            sites = site_states(session, settings.policy)
-            report_escalated(session, sites, settings.policy, now)
-            renew = renewal(session, settings.policy)
-
-        one = settings.experiment.campaign.aggregation == "replace"
-        recent = self._recent(now)
-        decision = overdue(now, sites, settings.policy, recent) or decide(
-            now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None, renewal=renew
-        )
-
-        if isinstance(decision, Start):
-            chosen_sites = [site for site in sites if site.name in decision.sites]
-            due = min((at for site in chosen_sites if (at := site.due(settings.policy)) is not None), default=None)
-            terms = self.house.terms.model_dump(mode="json")
-
-            try:
-                number = self.house.store.plan(
-                    decision.kind, terms, parent=active.name, due=due, reason=decision.reason, sites=decision.sites
-                )
-            except RefusedError:
-                return
-
-            log.info("campaign %d (%s) is planned: %s", number, decision.kind, decision.reason)
-
-    def _recent(self, now: datetime) -> dict[str, list[datetime]]:
-        """When campaigns for each site began within the last day, and when it unlearned in one."""
-        since = now - timedelta(days=1)
-        recent: dict[str, list[datetime]] = {}
-
-        with transaction(self.house.engine) as session:
-            steps = select(PhaseRow).where(PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > since)
-            sites_unlearned = {
-                (row.campaign, row.step.removeprefix("unlearn:")): row.finished for row in session.scalars(steps)
-            }
-            recent_campaigns = select(CampaignRow).where(CampaignRow.created > since, CampaignRow.sites.is_not(None))
-            for row in session.scalars(recent_campaigns):
-                for name in row.sites or ():
-                    sites_unlearned.setdefault((row.number, name), row.created)
-
-        for (_, name), at in sites_unlearned.items():
-            recent.setdefault(name, []).append(at)
-        return recent
-
     def _stop_ended(self) -> None:
         """Stop the run of a campaign that was cancelled."""
         with transaction(self.house.engine) as session:
@@ -311,6 +217,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(folder)
     news = Event()
+    # Before anything is served: what a crash left of a publication is settled.
     recovery = house.registry.recover()
     if recovery.missing:
         log.error("versions whose folder is gone: %s", ", ".join(recovery.missing))

@@ -31,13 +31,13 @@ class FederationCollector(Collector):
         answers = GaugeMetricFamily("fedforget_database_up", "1 when the coordinator's database answers.")
 
         try:
-            found = self._federation()
+            metrics = self._federation()
         except SQLAlchemyError:
-            found = ()
+            metrics = ()
 
-        answers.add_metric([], float(bool(found)))
+        answers.add_metric([], float(bool(metrics)))
 
-        return answers, *found
+        return answers, *metrics
 
     def _federation(self) -> tuple[Metric, ...]:
         active = GaugeMetricFamily("fedforget_site_active", "1 when the site may take part.", labels=["site"])

@@ -246,6 +246,7 @@ def gateway_app(
         verify=ssl.create_default_context(cafile=str(ca)),
         timeout=httpx.Timeout(30.0, read=limits.exchange_seconds),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+        # Never through a proxy of the environment: SuperLink is on this machine.
         trust_env=False,
     )
 

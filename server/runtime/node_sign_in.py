@@ -68,6 +68,7 @@ class NodeSignIn:
     async def _is_registered(self, key: bytes) -> bool:
         if self._is_due(key):
             async with self._asking:
+                # Asked again inside: while this request waited for the lock, another one may have read the keys.
                 if self._is_due(key):
                     self._asked = time.monotonic()
                     self._keys = await asyncio.to_thread(self._read)

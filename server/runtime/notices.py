@@ -79,10 +79,10 @@ def server_notice(house: CoordinatorContext, kind: Daily, now: datetime) -> Noti
             owed = select(AttestationRow.campaign).where(AttestationRow.envelope == "")
             running = select(CampaignRow).where(CampaignRow.open.is_(True))
             waiting = [row.number for row in session.scalars(running) if row.retry_at is not None or row.run is None]
-            asked = needs(session, settings.policy)
+            needs_by_site = needs(session, settings.policy)
             lines += [
                 _line(WAITING, map(str, waiting)),
-                _line(DECIDE, (name for name, why in asked.items() if why)),
+                _line(DECIDE, (name for name, why in needs_by_site.items() if why)),
                 _line(SIGNATURES, map(str, session.scalars(owed.order_by(AttestationRow.campaign)))),
                 _line(GONE, (row.name for row in rows if row.seen is None or now - row.seen > _SILENT)),
                 _line(SUSPENDED, (row.name for row in rows if row.state == "suspended")),
@@ -93,8 +93,8 @@ def server_notice(house: CoordinatorContext, kind: Daily, now: datetime) -> Noti
 
 
 def _line(text: str, items: Iterable[str], days: int = 0) -> Line:
-    listed = tuple(items)
-    return Line(text, len(listed), listed, days)
+    names = tuple(items)
+    return Line(text, len(names), names, days)
 
 
 def run(folder: ServerFolder) -> None:

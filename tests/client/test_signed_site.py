@@ -18,7 +18,8 @@ from client.app import open_site
 from client.cohort.site import Site
 from client.database import SeenRow
 from client.membership.trust import Trust
-from client.settings import CONFIG_FILE, FOLDER_VARIABLE, BoundsConfig, SiteFolder
+from client.settings import CONFIG_FILE, FOLDER_VARIABLE, SiteFolder
+from client.settings_sections import BoundsConfig
 from common.errors import EvidenceError, RefusedError, WireError
 from common.evidence.keys import SigningKey
 from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig

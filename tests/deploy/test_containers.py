@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from client.settings import SitePortsConfig
+from client.settings_sections import SitePortsConfig
 from server.runtime.up import PROCESSES
 from server.settings import PortsConfig
 

@@ -14,7 +14,7 @@ import pytest
 
 from client.app import open_site
 from client.cohort.site import Site
-from client.settings import BoundsConfig
+from client.settings_sections import BoundsConfig
 from common.learning.model.checkpoint import check_state, state_digest
 from common.learning.records import Subset
 from common.learning.unlearning import methods

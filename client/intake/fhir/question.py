@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from client.consent.broad_consent import USE_FOR_RESEARCH
 from client.consent.documents import Coding
-from client.settings import FhirConfig
+from client.settings_sections import FhirConfig
 from common.errors import ConfigError
 
 _PURPOSES = "http://terminology.hl7.org/CodeSystem/v3-ActReason"

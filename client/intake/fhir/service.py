@@ -32,7 +32,8 @@ from client.intake.fhir.store.consents import ConsentStore
 from client.membership.proxy import proxy_of
 from client.revocations.ledger_queries import now_utc
 from client.revocations.opening import open_ledger
-from client.settings import FhirConfig, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import FhirConfig
 from common.errors import ConfigError, UnavailableError
 from common.files import read_private
 from common.platform.keys.private_keys import load_ec_key, read_passphrase

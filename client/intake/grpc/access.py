@@ -11,7 +11,7 @@ from types import MappingProxyType
 import grpc
 from cryptography import x509
 
-from client.settings import Role
+from client.settings_sections import Role
 from common.platform.keys.certificates import certificate_fingerprint, common_name
 
 MAY: Mapping[str, frozenset[Role]] = MappingProxyType(

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from client.settings import Role, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import Role
 from common.errors import InputError, OutputError
 from common.files import write_bytes, write_durable
 from common.platform.keys.certificates import (

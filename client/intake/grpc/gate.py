@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.intake.grpc.access import Caller, Refusal, caller_of, check_may
-from client.settings import Role
+from client.settings_sections import Role
 from common.errors import FedForgetError
 from common.platform.listening.rate_limit import RateLimit
 

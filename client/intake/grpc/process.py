@@ -28,7 +28,8 @@ from client.intake.grpc_api.consent_pb2_grpc import add_ConsentServiceServicer_t
 from client.intake.permission import permissions_of
 from client.revocations.opening import open_ledger
 from client.revocations.vault import Vault
-from client.settings import ConsentServiceConfig, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import ConsentServiceConfig
 from common.errors import InputError, UnavailableError
 from common.files import read_private
 from common.platform.listening import grpc_server

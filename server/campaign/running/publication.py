@@ -122,6 +122,7 @@ class Publisher:
             self.registry.quarantine(other_versions, f"saw patients whom campaign {number} forgot")
 
         self.adopt(version, state, publication, self.federation.sites)
+        # The state comes last: a run that starts again finds the version that is there, and repeats what is missing.
         journal.enter(CampaignState.PUBLISHED, f"{version.name}, {how}" + (f": {reason}" if reason else ""))
 
     def catch_up(self, number: int) -> None:

@@ -33,5 +33,5 @@ def predict(image: str, report: str) -> dict[str, dict[str, float]]:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python predict.py IMAGE REPORT.txt")
-    found = predict(sys.argv[1], Path(sys.argv[2]).read_text(encoding="utf-8"))
-    print(json.dumps(found, indent=2))
+    probabilities = predict(sys.argv[1], Path(sys.argv[2]).read_text(encoding="utf-8"))
+    print(json.dumps(probabilities, indent=2))

@@ -18,7 +18,8 @@ import grpc
 from client.intake.grpc.authority import add_client, make_authority
 from client.intake.grpc_client import ConsentClient
 from client.membership.setup import SiteRequest, create_site
-from client.settings import Role, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import Role
 from common.errors import UnavailableError
 
 CLIENTS: Mapping[str, Role] = {"desk": "steward", "ehr-1": "ehr", "ehr-2": "ehr", "audit": "auditor"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from client.membership.bounds import check_bounds
-from client.settings import BoundsConfig
+from client.settings_sections import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import UnlearnConfig
 from common.protocol.messages import UNLEARN, UnlearnRequest

@@ -19,7 +19,8 @@ from client.cli import app
 from client.intake.grpc.access import MAY, Caller, Refusal, caller_of, check_may
 from client.intake.grpc.authority import withdrawn
 from client.membership.setup import SiteRequest, create_site
-from client.settings import ConsentServiceConfig, Role, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import ConsentServiceConfig, Role
 from common.platform.keys.certificates import certificate_pem, issue_role, load_certificate, new_authority
 
 ROLES = ConsentServiceConfig().roles

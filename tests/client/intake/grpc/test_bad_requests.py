@@ -24,7 +24,8 @@ from client.intake.grpc_api import consent_pb2 as messages
 from client.intake.grpc_api.consent_pb2_grpc import ConsentServiceStub
 from client.intake.permission import permissions_of
 from client.revocations.opening import open_ledger
-from client.settings import ConsentServiceConfig, SiteFolder
+from client.settings import SiteFolder
+from client.settings_sections import ConsentServiceConfig
 from common.errors import RefusedError, UnavailableError
 from common.platform.keys.certificates import certificate_pem, issue_role, load_certificate, new_authority
 from common.platform.keys.private_keys import load_ec_key, new_tls_key, read_passphrase

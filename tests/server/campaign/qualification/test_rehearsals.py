@@ -15,7 +15,7 @@ from torch import Tensor
 
 from client.app import open_site
 from client.membership.bounds import check_bounds
-from client.settings import BoundsConfig
+from client.settings_sections import BoundsConfig
 from common.errors import CohortError, ConfigError, RefusedError, UnavailableError
 from common.learning.config import CampaignConfig
 from common.learning.evaluation.qualification.plan import QualificationPlan
