@@ -60,6 +60,7 @@ def folder_of(context: Context) -> Path:
 
     `FEDFORGET_SITE` at a real site; otherwise `site-dir` of the node config, or the node's place in a simulation.
     """
+    # First of all: at a real site neither a message nor a node config may name the folder.
     if real := os.environ.get(FOLDER_VARIABLE):
         return Path(real)
     if folder := context.node_config.get("site-dir"):
@@ -74,6 +75,7 @@ def folder_of(context: Context) -> Path:
 
 def trust_of(folder: Path) -> Trust | None:
     """The trust settings of the site in `folder`; None for a simulated site."""
+    # A folder with `site.toml` always requires signatures (ADR 4): a variable that is missing must not turn them off.
     real = FOLDER_VARIABLE in os.environ or (folder / CONFIG_FILE).exists()
     return Trust.open(SiteFolder(folder)) if real else None
 
@@ -139,6 +141,7 @@ def adopt(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, _campaign: int, _step: str) -> RecordDict:
         request = unpack(records, AdoptRequest)
+        # Not among the working weights: `adopt` holds the version itself.
         weights = site.received_weights.receive(records, keep=False)
         return site.received_weights.answer(site.adopt(weights.state, request), weights)
 

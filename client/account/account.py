@@ -161,6 +161,7 @@ def _that_may_remember(
         return ()
     since = rounds[0].at
     until = standing.since if standing.state in _FORGOTTEN else None
+    # The version that has forgotten is none of those that may remember.
     later = (version for version in held if version.received > since and version.weights != standing.model)
 
     return tuple(version for version in later if until is None or version.received <= until)

@@ -124,6 +124,7 @@ def _event(
         event["subtype"] = [{"system": _INTERACTION, "code": interaction, "display": interaction}]
     coordinator = _agent(parties.coordinator, "urn:fedforget:coordinator", f"https://{parties.coordinator}")
     site = _agent(parties.site, "urn:fedforget:site", f"urn:fedforget:site:{parties.site}")
+    # Without the coordinator the site acts on its own data, as client and server in one.
     client, server = (coordinator, site) if pattern.from_coordinator else (site, site)
 
     return event | {
@@ -146,6 +147,7 @@ def _event(
 
 def _about(event: Resource, number: int, patient: str, interaction: str) -> Resource:
     """A separate event about one of several patients."""
+    # The patterns of BALP with a patient take exactly one.
     entity = {
         "what": {"type": "Patient", "identifier": {"value": patient}},
         "type": _coding(_ENTITY_TYPE, "1", "Person"),

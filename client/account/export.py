@@ -28,6 +28,7 @@ COLUMNS = (
     "told_at", "exceptions", "missing",
 )  # fmt: skip
 """Columns of the CSV, which has numbers and names instead of the JSON's rounds, versions and figures."""
+# A cell that begins so is a formula to a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

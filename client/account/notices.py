@@ -24,6 +24,7 @@ def site_notice(ledger: Ledger, settings: SiteSettings, kind: Daily, now: dateti
         CohortError: the tombstones are damaged or gone.
     """
     config = settings.notify
+    # Holds on look-alikes are decided under the receipt of the identifier that they resemble.
     receipts = [one for one in summarised(ledger.standing()) if not is_alike(one.receipt)]
     by_due = sorted((one for one in receipts if one.days_left(now) is not None), key=lambda one: one.due)
     days = config.escalate_days if kind == "escalation" else config.soon_days

@@ -26,6 +26,7 @@ _log = logging.getLogger("fedforget.ledger")
 def nearly_due(revocations: Iterable[RevocationStatus], now: datetime) -> dict[int, int]:
     """How many patients' answers are due within so many of `DAYS`, each counted where the least are left."""
     first: dict[str, datetime] = {}
+    # One answer per patient, at the first of their dates.
     for standing in filter(_is_due, revocations):
         first[standing.pseudonym] = min(standing.due, first.get(standing.pseudonym, standing.due))
 

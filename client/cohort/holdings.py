@@ -55,6 +55,7 @@ class HeldVersions:
         from common.learning.model.checkpoint import state_digest  # noqa: PLC0415
 
         path = self._file(digest)
+        # Later requests are changes to these weights: under a wrong digest they would spoil all that follow.
         if state_digest(state) != digest:
             raise CheckpointError("weights differ from their digest", where=name, remedy="ask for them again")
         self.check(digest)
@@ -165,6 +166,7 @@ class HeldVersions:
         try:
             for digest in digests:
                 self._file(digest).unlink(missing_ok=True)
+            # A deletion that the coordinator is told of must outlast a power cut.
             if self.folder.exists():
                 sync_folder(self.folder)
         except OSError as err:

@@ -140,6 +140,7 @@ class ReceivedWeights:
         if keep:
             if errors:
                 self._keep(_ERRORS, note.line, errors)
+            # Exact weights have no errors. Those of an earlier line of rounds must not be added to them.
             else:
                 self._drop(_ERRORS)
 
@@ -173,6 +174,7 @@ class ReceivedWeights:
     def _base(self, digest: str) -> State:
         base = self._load(_WEIGHTS, digest)
         if base is None and self._place.has_database:
+            # Not held, or damaged: the coordinator then sends the whole model.
             with opened(self._place.database_url) as engine, suppress(CheckpointError):
                 base = self._versions(engine).load(digest)
 

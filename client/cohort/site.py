@@ -149,6 +149,7 @@ class Site:
         with self.access(campaign) as access:
             received_figures, cost = select(model, self._data, request.seed, access)
 
+        # Each site and each round has a seed of its own, so that no two hospitals draw alike.
         training = fit(
             model,
             studies,

@@ -53,6 +53,7 @@ class SiteConsent:
         self._last: frozenset[str] = frozenset()
         self._stopped: frozenset[str] = frozenset()
         self._checked = False
+        # Once in each process: later openings need not reconcile again.
         if has_ledger(folder):
             with self._ledger():
                 pass
@@ -86,6 +87,7 @@ class SiteConsent:
             CohortError: the tombstones are damaged or missing.
         """
         if self._watch is None:
+            # Without the file nobody has revoked; the watch begins with the first revocation.
             if not self._tombstones.exists():
                 return self._stopped
             self._watch = TombstoneWatch(TombstoneFile(self._tombstones, self._pseudonyms.check))

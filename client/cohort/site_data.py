@@ -129,6 +129,7 @@ class SiteData:
     def discard_waiting(self) -> dict[str, int]:
         """Delete pixels and embeddings of patients who wait for a campaign, if they can be made again."""
         waiting = self.cohort.of(self.consent.stopped() - self.consent.done()).studies
+        # Without their file, pixels could not be decoded again for the campaign that needs them.
         there = {study for study in waiting if study.image.is_file()}
         counts = {"pixels": self.cache.discard({study.image for study in there})}
         if self.embeddings is not None:
@@ -145,6 +146,7 @@ class SiteData:
         """
         studies_gone = self.cohort.of(patients).studies
         of_files = {self.cache.digest(study.image) for study in studies_gone if study.image.is_file()}
+        # A file may be gone: the digest that was noted at the import still finds its pixels.
         of_import = {row.digest for row in self.file.studies if row.patient in patients}
         images = (of_files | of_import) - {""}
         counts = {"pixels": self.cache.discard_digests(images)}
@@ -173,6 +175,7 @@ class SiteData:
         for row in self.file.studies:
             if row.digest:
                 images[row.patient].add(row.digest)
+        # Patients with the same image share a fold: a model must not score an image that it has learned.
         groups = same_images({patient: frozenset(digests) for patient, digests in images.items()})
         cohort = self.cohort.of(self.patients(Subset.TRAIN))
 

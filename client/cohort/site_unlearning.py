@@ -12,7 +12,7 @@ from torch import Tensor
 from client.cohort.scores.site_folds import standings_of
 from client.cohort.site_data import SiteData
 from client.cohort.site_records import SiteRecords
-from client.evidence import replay
+from client.evidence import replayable
 from client.revocations.access import Access
 from client.settings import SiteFolder
 from common.errors import CohortError, RefusedError
@@ -99,9 +99,9 @@ class SiteUnlearning:
     def sent(self, campaign: int, digest: str) -> None:
         """Record the digest of the weights that were sent as the unlearned ones."""
         place = SiteFolder(self.data.folder)
-        record = replay.kept(place, campaign)
+        record = replayable.kept(place, campaign)
         if record is not None:
-            replay.keep(place, record.model_copy(update={"unlearned": digest}))
+            replayable.keep(place, record.model_copy(update={"unlearned": digest}))
 
     def _commit(
         self, sets: UnlearnSets, request: UnlearnRequest, state: State, campaign: int, precision: Precision
@@ -110,7 +110,7 @@ class SiteUnlearning:
         place = SiteFolder(self.data.folder)
         if not campaign or not place.has_database:
             return ""
-        record = replay.commit(
+        record = replayable.commit(
             sets,
             request,
             state,
@@ -119,6 +119,6 @@ class SiteUnlearning:
             device=self.data.device.type,
             digest=self.data.image_digests(),
         )
-        replay.keep(place, record)
+        replayable.keep(place, record)
 
         return record.cohort

@@ -15,6 +15,7 @@ from client.consent.documents import Coding
 from client.consent.purposes import Reach
 
 _POLICIES = "2.16.840.1.113883.3.1937.777.24.5.3"
+# Not as a part of a longer OID.
 _FORM = re.compile(r"(?<![\d.])2\.16\.840\.1\.113883\.3\.1937\.777\.24\.2\.(\d+(?:\.\d+)*)")
 _SYSTEMS = {
     f"urn:oid:{_POLICIES}",

@@ -117,6 +117,7 @@ def _rule(coding: Coding) -> str:
 
 
 def _by_category(concepts: list[set[tuple[str, str]]]) -> Topic:
+    # A single category that nobody knows may be research.
     if not concepts or not all(codings & (_PRIVACY | _OTHER) for codings in concepts):
         return Topic.UNPLACED
     return Topic.OTHER if any(codings & _OTHER for codings in concepts) else Topic.PRIVACY

@@ -171,6 +171,7 @@ def _end(first: datetime, month: int | None, day: int | None) -> datetime:
 def _is_r5(resource: Mapping[str, Any]) -> bool:
     r4 = bool(_R4_MARKS & resource.keys()) or isinstance(resource.get("provision"), dict)
     r5 = bool(_R5_MARKS & resource.keys()) or isinstance(resource.get("provision"), list)
+    # With elements of both versions, or of neither, nobody knows which rules apply.
     if r4 == r5:
         raise UnreadableConsentError("neither a Consent of R4 nor one of R5")
     return r5

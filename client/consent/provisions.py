@@ -156,6 +156,7 @@ def _reach(provision: Provision, question: Question) -> Reach:
         reaches.append(_policy_reach(provision, question))
     if provision.purposes:
         reaches.append(_purpose_reach(provision, question))
+    # It is about the question only if its codes and its purposes both are.
     return min(reaches)
 
 

@@ -71,6 +71,7 @@ def denial_reaches(denied: Coding, asked: Coding | None) -> Reach:
         # Operations of a hospital contain training by HL7's tree, but are seldom meant to: a person decides.
         return Reach.MAYBE
 
+    # Of one kind of research, a refusal of another kind says nothing; one of a part of it may say something.
     if primary is not None and RESEARCH in _above(primary):
         return Reach.MAYBE if primary in _above(code) else Reach.NO
     return Reach.MAYBE if {primary, RESEARCH} & _above(code) else Reach.NO

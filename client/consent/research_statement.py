@@ -43,6 +43,7 @@ def of_research(document: ConsentDocument, kind: Kind, policies: frozenset[str],
     """What a consent to research that is no draft says of the question."""
     if document.status in ("inactive", "rejected"):
         return _of_ended(document, kind, question)
+    # Whether it speaks of the question at all does not depend on the date.
     whole = weigh(document.root, replace(question, at=None))
     speaks = whole is not None or is_empty(document.root) or kind.names_an_end
     if not speaks:

@@ -63,6 +63,7 @@ def judged(
 
     try:
         # Consents nested too deeply break the writing of JSON, too.
+        # Sorted, so that the order in which consents arrived changes neither the answer nor its reason.
         in_order = sorted(consents, key=lambda resource: json.dumps(resource, sort_keys=True))
         newest = newest_versions(in_order)
         statements = [_one(versions, lambda resource: state(resource, question)) for versions in newest]
@@ -163,6 +164,7 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
         last = [one for span, one in older if span.last >= newest]
         older = [(span, one) for span, one in older if span.last < newest]
         verdict = _agreed([one.verdict for one in last])
+        # Not in force yet: the one before it decides, unless this one is a no or a doubt.
         if newest > at and not isinstance(verdict, Deny | Unknown):
             has_lapsed = True
             continue

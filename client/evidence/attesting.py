@@ -94,6 +94,7 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
 
             if newest is not None and not signed_by(newest, coordinator):
                 request.checkpoint = dsse.encode_envelope(only(newest, key.public))
+                # A coordinator that knows more leaves than there are gets no proof: this log was cut short.
                 if since <= len(log.leaves(session)):
                     request.proof.extend(log.grown_since(session, since))
 
@@ -123,6 +124,7 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
     try:
         with site.session() as session:
             peer = log.peer(session, SERVER_ORIGIN)
+            # Nothing new, and signed before.
             if peer and peer.envelope.payload == checkpoint.payload and not peer.trouble and has_ours:
                 return b""
             signed_checkpoint = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
@@ -203,6 +205,7 @@ def sign(site: SiteLog, data: bytes) -> bytes:
             raise EvidenceError(f"campaign {campaign} did not end here in a version that was adopted")
         if end["weights"] not in {file.sha256 for file in files if file.name == _WEIGHTS}:
             raise EvidenceError(f"its weights differ from those adopted here in campaign {campaign}")
+        # It may answer revocations of other hospitals as well, but must not leave out one of this.
         if not set(_texts(end["revocations"])) <= set(unlearning.revocations):
             raise EvidenceError("it leaves out revocations of this site")
         if (end["how"] == "retrained") != (unlearning.method.name in {"retrained", "exact"}):
@@ -213,7 +216,7 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         for replay in unlearning.replays:
             if replay.site == site.name:
                 # Loads torch, which the announcing process needs only here.
-                from client.evidence.replay import check_replay, kept  # noqa: PLC0415
+                from client.evidence.replayable import check_replay, kept  # noqa: PLC0415
 
                 check_replay(kept(site.folder, campaign), replay)
 

@@ -52,6 +52,7 @@ def events_of(session: Session, receipt: str, kind: str, most: int) -> list[Cons
     """The newest events of a kind about a receipt, oldest first."""
     query = select(ConsoleEventRow).where(ConsoleEventRow.receipt == receipt, ConsoleEventRow.kind == kind)
     rows = [*session.scalars(query.order_by(ConsoleEventRow.id.desc()).limit(most))]
+    # The rows are read after the session has ended.
     session.expunge_all()
 
     return rows[::-1]

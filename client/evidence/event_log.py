@@ -124,6 +124,7 @@ class SiteLog:
         at = time_text(self.clock())
         document: dict[str, Json] = {"at": at, "patients": patients, "qualification": qualification}
         document |= {"rehearsals": rehearsals, "step": step}
+        # The time is in the document: the same step, done again, is another record.
         source = f"rehearsed:{qualification}:{step}:{hashlib.sha256(canonical(document)).hexdigest()[:16]}"
 
         with self.session() as session:
@@ -141,6 +142,7 @@ class SiteLog:
             digests = sorted(self._answered(session, settled))
             document: dict[str, Json] = {"campaign": campaign, "how": how, "version": version, "weights": weights}
             document["revocations"] = [*digests]
+            # Where no revocation is answered, a version has only been handed out.
             record = Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))
             self.log.append(session, [record], self.key())
 
@@ -212,6 +214,7 @@ class SiteLog:
             InputError: the log holds nothing about it.
         """
         with self.session() as session:
+            # A list, so that every kind is erased, whichever of them the receipt has.
             erasures = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
         if self._forms.find(receipt) is not None:
             erasures.append(self._forms.erase(receipt))

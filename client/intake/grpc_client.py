@@ -162,6 +162,7 @@ class ConsentClient:
             request = messages.WatchRevocationRequest(receipt=receipt, after=after)
             try:
                 for change in self.stub.WatchRevocation(request, timeout=_WATCH_SECONDS):
+                    # Before it is handed over: a stream that breaks now goes on after this change.
                     after = change.sequence
                     failures = 0
                     yield change

@@ -43,6 +43,7 @@ from common.platform.actor import by_key
 POLL_SECONDS = 2.0
 QUIET = timedelta(seconds=10)
 """Seconds after its last change in which a list with an invalid signature may still be being written."""
+# Ed25519 signatures have 64 bytes, those by P-256 in DER at most 72.
 _SIGNATURE_BYTES = 128
 _RECEIPT = "receipt.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt|csv\.gz|txt\.gz)", re.ASCII)
@@ -267,6 +268,7 @@ def _watch(inbox: Inbox, stopped: threading.Event) -> None:
             inbox.look(datetime.now(UTC))
             last_reason = ""
         except (FedForgetError, OSError, SQLAlchemyError) as err:
+            # The text of a foreign exception may quote a list.
             reason = f"the folder or the database failed ({type(err).__name__})"
             reason = str(err) if isinstance(err, FedForgetError) else reason
             if reason != last_reason:

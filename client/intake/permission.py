@@ -133,6 +133,7 @@ def permissions_of(ledger: Ledger) -> Permissions:
     return Permissions(
         ledger=ledger,
         store=ConsentStore(ledger.engine, ledger.pseudonyms),
+        # Read anew when the file changes, as services run for months.
         patients=PatientMapFile(ledger.folder.root / patient_map if patient_map else None).now,
         policy=policy_of(settings.fhir),
         purpose=purpose_of(settings.fhir),

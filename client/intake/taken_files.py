@@ -90,5 +90,6 @@ def give_back(folder: Path) -> None:
     for name in os.listdir(folder):
         if (match := _TAKEN.fullmatch(name)) is not None:
             with suppress(FileExistsError):  # a third file has replaced it
+                # A link fails where a file of this name is there. A rename would replace it.
                 os.link(folder / name, folder / match[1], follow_symlinks=False)
             os.unlink(folder / name)

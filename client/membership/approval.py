@@ -33,6 +33,7 @@ def approve(path: Path, digest: str) -> bool:
     old = _listed(path)
     if approved_digests in {parse_digest(entry) for entry in old}:
         return False
+    # Edited as text, so that comments and order stay. `_write` checks that nothing else has changed.
     opening = _ARRAY.search(text)
     if opening:
         new_text = f'{text[: opening.end()]}\n    "{approved_digests}",{text[opening.end() :]}'

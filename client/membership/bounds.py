@@ -28,6 +28,7 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
         RefusedError: it asks for more than the site allows; the message names the setting.
         WireError: it is not a request of this kind.
     """
+    # Before the body is read: what nobody may ask for need not be understood.
     if kind not in bounds.kinds:
         raise RefusedError(f"bounds.kinds does not allow {kind[:40]!r}")
     if kind in {TRAIN, RETAIN}:

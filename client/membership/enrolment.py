@@ -74,6 +74,7 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
             "out this one"
         )
 
+    # From the authority down: each certificate counts only after the one above has vouched for it.
     check_authority(ca, now)
     check_issued(coordinator, ca, SIGNER, now, "the coordinator's certificate")
     signer = public_key(coordinator)
@@ -176,6 +177,7 @@ def _use(folder: SiteFolder, room: Path) -> None:
     part = link.with_name(f".{link.name}.part")
 
     try:
+        # A link cannot be changed in place: another one takes its name, in one step.
         part.unlink(missing_ok=True)
         part.symlink_to(room.name, target_is_directory=True)
         os.replace(part, link)

@@ -57,6 +57,7 @@ def channel_options(proxy: Proxy | None, address: str) -> list[tuple[str, Any]]:
 def supernode_environment(proxy: Proxy | None, gateway: str) -> dict[str, str]:
     """Variables for the SuperNode, whose HTTP client only reads the environment."""
     if proxy is None or not proxy.serves(*split(gateway)):
+        # Or it would use a proxy that the environment names and the site does not.
         return {"NO_PROXY": "*", "no_proxy": "*"}
     return {"HTTPS_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": _HERE, "no_proxy": _HERE}
 

@@ -78,7 +78,9 @@ class Trust:
     def _remember(self, nonce: str, until: datetime, now: datetime) -> None:
         try:
             with opened(self.database) as engine, transaction(engine) as session:
+                # Here, so that the table does not grow for ever.
                 session.execute(delete(SeenRow).where(SeenRow.expires < now))
                 session.add(SeenRow(nonce=nonce, expires=until))
+        # The primary key decides, as two processes may have got the same message.
         except IntegrityError:
             raise RefusedError("this instruction was already carried out") from None

@@ -59,6 +59,7 @@ class Access:
 
     def branches(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
         """The branches on which to forget these studies: `[3, studies]`, in the order of `BRANCHES`."""
+        # Of several revocations of a patient, each branch is forgotten that one of them names.
         rows = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
         return np.array(rows, dtype=np.bool_).reshape(len(studies), 3).T
 
@@ -73,6 +74,7 @@ class Access:
 
 def open_campaigns(session: Session) -> dict[int, datetime]:
     """Campaigns whose access is open, and since when."""
+    # Rows are only added: what was opened last and not closed since is open.
     last = select(func.max(AccessRow.id)).group_by(AccessRow.campaign)
     rows = session.scalars(select(AccessRow).where(AccessRow.id.in_(last), AccessRow.what == "opened"))
     return {row.campaign: row.at for row in rows}

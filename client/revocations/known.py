@@ -74,6 +74,7 @@ class KnownPatients:
         try:
             status = os.stat(self._folder / _SITE_FILE)
         except FileNotFoundError:
+            # A site that is being set up has no data yet, and may receive revocations all the same.
             if nobody_yet:
                 return {}
             return known_patients(self._folder)

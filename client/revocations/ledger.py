@@ -37,6 +37,7 @@ from common.platform.sql import transaction
 SOFTWARE = "fedforget"
 """The actor of steps that no person takes."""
 
+# The form that a line of the tombstones allows.
 RECEIPT_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -155,6 +156,7 @@ class Ledger(LedgerQueries):
             raise InputError("invalid receipt", remedy="use at most 64 letters, digits and . _ -")
         subsets = self._known.now(nobody_yet=also_unknown)
         people = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
+        # Doubtful ones are not unknown: a person may still say that a patient is meant.
         unknown = sum(not one.known and not one.is_doubtful for one in people.values())
 
         # All or nothing: of a list that is recorded in part, the sender could not tell whom it has reached.
@@ -165,16 +167,19 @@ class Ledger(LedgerQueries):
                 remedy="check the list",
             )
 
+        # From here on by pseudonym: rows, tombstones and log hold no identifier in plain text.
         names = {self.pseudonyms.of(patient): patient for patient in people}
         before: dict[str, list[RevocationStatus]] = {}
         for standing in of_patients(writing.session, names):
             before.setdefault(standing.pseudonym, []).append(standing)
+        # Those for whom the request says more than what stands already.
         new = {
             p: subsets.get(name)
             for p, name in names.items()
             if p not in before or not any(covers(s, request) for s in before[p])
         }
         writing.stops += keep_covered(writing.session, request, {p: s for p, s in before.items() if p not in new})
+        # Also an identifier of an earlier request that still waits for a person.
         in_doubt = {
             p
             for p, name in names.items()
@@ -270,6 +275,7 @@ class Ledger(LedgerQueries):
 
     def classified(self, subset: Subset | None, kind: Kind) -> State:
         """The state after receipt of a revocation of this kind, by the site's policy."""
+        # An opt-out stops use and leaves the model as it is, unless the site has decided otherwise.
         return classified(subset, two_person=self.two_person, unlearn=kind != "opt-out" or self.unlearn_opt_outs)
 
     def others(self, writing: Writing) -> int | None:

@@ -111,6 +111,7 @@ class LedgerQueries:
                 return self._waiting[1]
             open_revocations = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
 
+        # All revocations of a patient are followed together, so that each patient counts once.
         ready = {s.pseudonym for s in open_revocations if s.state in TO_FORGET}
         due_dates = (s.due for s in open_revocations if not (s.state is State.ON_HOLD and nobody_asked(s.receipt)))
         waiting = Waiting(len(ready), min(due_dates, default=None))

@@ -53,6 +53,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
         CohortError: the tombstones are damaged or missing.
         UnavailableError: the database does not answer.
     """
+    # A simulated site has no settings.
     settings = folder.settings() if folder.settings_file.exists() else None
 
     with opened(folder.ledger_url) as engine:

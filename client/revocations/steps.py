@@ -98,9 +98,11 @@ def lift(ledger: Ledger, writing: Writing, revocations: Sequence[RevocationStatu
     subsets = ledger.subsets()
     forgotten = {s.pseudonym: s for s in revocations if s.state in (State.UNLEARNED, State.RETRAINED)}
 
+    # In the same transaction: between the lift and what it uncovers, use is never resumed.
     for request, pseudonyms in uncovered(writing.session, {s.pseudonym for s in revocations}):
         ledger.insert(writing, request, {pseudonym: subsets.get(pseudonym) for pseudonym in pseudonyms})
         writing.stops += [stop(request, pseudonym) for pseudonym in pseudonyms]
+        # A model that has forgotten the patient by the lifted revocation need not forget them again.
         for standing in standing_of(writing.session, RevocationRow.receipt == request.receipt):
             before = forgotten.get(standing.pseudonym)
             if before is not None and standing.pseudonym in pseudonyms:

@@ -32,6 +32,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
     outcomes: dict[int, Receipt | InputError] = {}
     answer_of = {}
 
+    # Names first: a malformed one must not cost the others their transaction.
     for number, one in enumerate(asked):
         try:
             answer_of[number] = ledger.named(one.patient)
@@ -44,6 +45,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
     for number, pseudonym in names.items():
         request = asked[number].request
         is_clear = answer_of[number].known or (asked[number].also_unknown and not answer_of[number].is_doubtful)
+        # Plain cases share one statement. Whatever depends on what stands already goes through `add`.
         if (
             is_clear
             and not request.hold

@@ -8,6 +8,7 @@ from client.revocations.revocation import Remediation, State
 from common.errors import RefusedError
 from common.learning.records import Subset
 
+# What a revocation becomes once it is clear who is meant.
 _DECIDED = {State.PENDING, State.EXCLUDED, State.EVALUATION_ONLY, State.USE_STOPPED, State.REFUSED}
 _AGAIN = frozenset({State.READMITTED})
 """A patient may take part again, as from the next campaign; what the model has forgotten stays forgotten."""
@@ -32,6 +33,7 @@ TRANSITIONS: Mapping[State | None, frozenset[State]] = {
     State.READMITTED: frozenset(),
 }
 
+# Somebody must be able to read later why use went on, stopped or was resumed.
 NEEDS_REASON = frozenset({State.REFUSED, State.ON_HOLD, State.ESCALATED, State.READMITTED})
 _REMEDIATION: Mapping[State, Remediation] = {
     State.EXCLUDED: "excluded-before-training",

@@ -17,6 +17,7 @@ from common.errors import InputError, OutputError
 from common.evidence.commitment import SALT_BYTES, commitment
 from common.files import read_private, sync_folder, write_durable
 
+# Hexadecimal, so that a receipt is a safe file name.
 _NAME = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _MARK = ".new"
 
@@ -79,6 +80,7 @@ class Vault:
         """
         removals = 0
 
+        # A list, as files are renamed and deleted on the way.
         for path in [path for path in self.folder.glob("*") if path.suffix in (_MARK, ".part")]:
             receipt = path.name.removesuffix(_MARK)
             if receipt in recorded:

@@ -128,6 +128,7 @@ def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int
     with ledger.writing() as writing:
         revocations = decided(writing, of_receipt(ledger, writing, receipt, State.ON_HOLD))
         subsets = ledger.subsets()
+        # One by one: the next state depends on the patient's set.
         for standing in revocations:
             after = ledger.classified(subsets.get(standing.pseudonym), standing.kind)
             take_step(ledger, writing, [standing], after, actor=actor, reason=reason)

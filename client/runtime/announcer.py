@@ -116,6 +116,7 @@ class Announcer:
         """Send what is due at `now` (seconds of a monotonic clock). A failure is logged and retried."""
         waiting = self._look()
         heartbeat_due = now >= self._next_beat
+        # A change is announced at once; otherwise the next heartbeat is soon enough.
         if now < self._next_try or not (heartbeat_due or (waiting is not None and waiting != self._last_announcement)):
             return
         try:
@@ -187,6 +188,7 @@ class Announcer:
             _log.error("the number of studies is not registered: %s", err)
             return
         except grpc.RpcError as err:
+            # These refuse the number and not the site: everything else goes on.
             refusals = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED}
             if not isinstance(err, grpc.Call) or err.code() not in refusals:
                 raise

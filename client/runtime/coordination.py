@@ -120,6 +120,7 @@ def run(folder: SiteFolder) -> NoReturn:
             version=own_version(),
             max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
             evidence=EvidenceService(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
+            # Read anew at each exchange, as keys are rotated while this runs.
             links=Linking(ledger, lambda: read_linkage(folder)),
             counts=Registration(folder),
             renewal=CertificateRenewal(folder, clock),

@@ -69,6 +69,7 @@ class Launcher:
                         log.info("the SuperNode answers again")
                         problem = ""
 
+                    # A task that arrived while another one ran needs no further poll.
                     while task is not None:
                         task = self._decide(task)
                     self._stop.wait(_POLL)
@@ -123,6 +124,7 @@ class Launcher:
         not do: the ClientApp would report its end, and the SuperNode would wait for the answer forever.
         """
         following = None
+        # Until the ClientApp has read its instruction: the longest time that the site allows one.
         latest = datetime.now(UTC) + timedelta(hours=self._folder.settings().bounds.max_lifetime_hours)
 
         while not self._stop.is_set() and following is None:

@@ -134,6 +134,7 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
         UnavailableError: a port is taken.
     """
     settings = folder.settings()
+    # Before anything is started, and without loading it.
     if settings.console.enabled and find_spec("authlib") is None:
         problem = "the console is enabled, but its parts are not installed"
         raise ConfigError(problem, where=str(folder.settings_file), remedy="pip install 'fedforget[console]'")
@@ -147,6 +148,7 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
 
     with only_one(folder.root), open_ledger(folder) as ledger:
         refuse_taken(ports_of(settings))
+        # Earlier releases wrote identifiers into the record of participation.
         rename_members(ledger)
         keep_up(
             children(folder, settings),

@@ -230,6 +230,7 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
             continue
         signatures = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
         if site.name in _unsigned(session, row):
+            # DSSE envelopes here have their signatures in the order of their keyids (ADR 3).
             all_signatures = tuple(signatures[keyid] for keyid in sorted(signatures))
             row.envelope = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, all_signatures)).decode()
             detail = f"{row.version}: signed by {site.name}"

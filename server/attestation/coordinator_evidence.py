@@ -93,6 +93,7 @@ class CoordinatorEvidence:
         newest = self.log.newest(session)
         if newest is not None:
             reply.checkpoint = dsse.encode_envelope(only(newest, self.key.public, site))
+            # A site that has seen more leaves than there are gets no proof: this log was cut short.
             if seen <= len(self.log.leaves(session)):
                 reply.proof.extend(self.log.grown_since(session, seen))
 

@@ -65,6 +65,7 @@ def make_candidate(
 
     # A new line: what unlearning left of rounding errors must not come back in retention.
     federation.downlink.begin()
+    # Rounded for the wire as any other model, so that sites can hold it under one digest.
     state = federation.downlink.advance(parent, state.items())
     record = Round(phase="unlearn", round=0, seconds=unlearning.seconds)
     on_round(record)

@@ -28,6 +28,7 @@ _TRAIN = "train"
 def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
     """Every enrolled site that is not revoked, by name."""
     rows = session.scalars(select(SiteRow).where(SiteRow.state != "revoked").order_by(SiteRow.name)).all()
+    # Newest first: failures in a row are counted back to the last campaign that was published.
     campaigns_before = session.scalars(
         select(CampaignRow)
         .where(CampaignRow.kind.in_(FORGETTING), CampaignRow.open.is_(None))

@@ -81,6 +81,7 @@ class Registry:
         digest = state_digest(state)
         if campaign is not None and (earlier := self._published(campaign, digest)) is not None:
             return earlier
+        # Before anything is written.
         if parent is not None:
             self.get(parent)
         creation_time = self.clock()

@@ -59,6 +59,7 @@ def write_version(
     part = folder / f".{name}.part"
 
     try:
+        # What an earlier attempt left.
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700, parents=True)
         weights = save_checkpoint(part, state, card)

@@ -116,6 +116,7 @@ class Gateway:
         request = Request(scope, receive)
         client = request.client.host if request.client else ""
         refusal = _refusal(request, self._limits)
+        # By address, as hospitals have no name before their sign-in is checked.
         if refusal is None and self._running[client] >= self._limits.concurrent:
             refusal = 503
         if refusal is None:
@@ -150,6 +151,7 @@ class Gateway:
         return None
 
     async def _forward(self, request: Request, send: Send) -> None:
+        # `_refusal` has seen to it that there is exactly one.
         length = (b"content-length", request.headers["content-length"].encode())
         outgoing = self._upstream.build_request(
             "POST",
@@ -226,6 +228,7 @@ def _refusal(request: Request, limits: Limits) -> int | None:
     if sum(len(name) + len(value) for name, value in request.headers.raw) > limits.header_bytes:
         return 431
     length = request.headers.getlist("content-length")
+    # Without a length, nothing could be refused before it is read.
     if "transfer-encoding" in request.headers or len(length) != 1 or not length[0].isdecimal():
         return 411
     route = request.scope["raw_path"].rpartition(b"/")[2].decode("ascii")

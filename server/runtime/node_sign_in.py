@@ -76,6 +76,7 @@ class NodeSignIn:
         return key in self._keys
 
     def _is_due(self, key: bytes) -> bool:
+        # Unknown keys cause a look twice a second at most: strangers must not keep the database busy.
         return time.monotonic() - self._asked >= (_MOST_AGE if key in self._keys else _REFRESH_SECONDS)
 
 

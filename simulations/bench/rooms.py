@@ -18,7 +18,7 @@ from common.files import write_text
 LAYERS = ("simulations", "client", "server", "common")
 _BETWEEN = (("simulations", "client"), ("simulations", "server"), ("client", "common"), ("server", "common"))
 _NO_ROOMS = {
-    *("app", "cli", "commands", "database", "migrations", "process", "settings"),
+    *("app", "cli", "commands", "database", "migrations", "process", "settings", "settings_sections"),
     *("baseline_result", "disk", "entry", "errors", "files", "installation", "printable", "result"),
 }
 _BEGIN = "<!-- rooms: begin"

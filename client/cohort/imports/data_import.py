@@ -109,6 +109,7 @@ def import_data(
     Raises:
         InputError: the manifest, an image, the card or the folder is wrong.
     """
+    # Before hours of decoding: a wrong tokenizer or encoder would only show at the first training.
     check_card(card)
     with open_ledger(SiteFolder(folder)) as ledger:
         return _import(ledger, manifest, card, options, on_image)
@@ -249,6 +250,7 @@ def assign_sets(
     else:
         new_sets = split_cohort(cohort, config, seed, groups).subset_of
 
+    # Known patients keep their set: figures of patients who were trained on before would be too good.
     subset_of = {p: new_sets[p] for p in cohort.patients if p not in known}
     split = Split({**known, **subset_of})
     group_sets = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}

@@ -41,6 +41,7 @@ def read_source(
                 remedy="import a manifest with the federation's classes",
             )
 
+        # Absolute, as the site's processes work in other folders.
         return read_mimic_cxr(source.resolve(), split.resolve(), reports=reports.resolve() if reports else None)
 
     manifest = read_manifest(source.resolve(), card.classes)

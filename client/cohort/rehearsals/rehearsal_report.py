@@ -147,6 +147,7 @@ def _utility(kept: Kept, originals: dict[str, Arrays], after: list[Arrays]) -> I
     if not with_test_scores:
         return
     all_scores = [*with_test_scores, *(originals[str(scores["version"])] for scores in with_test_scores)]
+    # The same patients for all models, and nobody who has revoked since.
     names = sorted(
         set.intersection(*({*map(str, s["test_names"])} for s in all_scores)) & kept.data.by_name(Subset.TEST).keys()
     )

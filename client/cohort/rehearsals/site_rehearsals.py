@@ -118,6 +118,7 @@ class SiteRehearsals:
 
         for one, weights in zip(request.rehearsals, parted(state, request.keys).values(), strict=True):
             model = self.load(weights)
+            # Round 0 begins with the unlearned model, which is no choice while there are rounds.
             if request.round and (gap := self._score(model, one, own=one.number in own)) is not None:
                 distances[one.number] = gap
             studies = self._drawing.retain(one)

@@ -69,9 +69,11 @@ class FoldScores:
 
         with self._opened() as engine:
             with transaction(engine) as session:
+                # Scores by models of an earlier training are data about patients that nobody needs.
                 session.execute(
                     delete(FoldScoreRow).where(FoldScoreRow.family == family, FoldScoreRow.lineage != lineage)
                 )
+                # Controls are written anew. Members keep the row in which their fold was dealt.
                 session.execute(delete(FoldScoreRow).where(*here, FoldScoreRow.member.is_(False)))
                 for patient, margins in sorted(members.items()):
                     image, text, fusion = map(float, margins)
@@ -113,6 +115,7 @@ class FoldScores:
 
         of_member = {row.patient: (row.fold, (row.image, row.text, row.fused)) for row in rows if row.member}
         of_control = {(row.patient, row.fold): (row.image, row.text, row.fused) for row in rows if not row.member}
+        # Who has no score is NaN, so that rows keep the order of the patients.
         none = (np.nan, np.nan, np.nan)
         members = [of_member.get(name, (NO_FOLD, none)) for name in names]
         each = [[of_control.get((name, fold), none) for name in control_names] for fold in range(max(folds) + 1)]

@@ -44,6 +44,7 @@ class Addressing:
 
         for key in self._usable(keys):
             cohort_id = self.patients.cohort_id(key)
+            # Whom the hospital's own map names is known, imported or not.
             is_known = cohort_id is not None and (self.patients.by_key is not None or self.knows(cohort_id))
             if is_known and cohort_id not in patient_of_key.values():
                 patient_of_key[key] = str(cohort_id)

@@ -29,6 +29,7 @@ from client.revocations.ledger import Ledger
 from common.errors import InputError
 
 _REVOKED = "revoked"
+# Leaves room for what is added to a date before the calendar of Python ends.
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _DISAGREE = "the reference and the identifier of the patient are two patients of the cohort"
 
@@ -144,6 +145,7 @@ class Intake:
         try:
             read_consent(resource)
         except UnreadableConsentError as err:
+            # About another matter it may be unreadable: it says nothing of this use, and holds nobody.
             if not isinstance(self._verdict(resource), Silent):
                 raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
 
@@ -209,6 +211,7 @@ class Intake:
         now = self.clock()
         number = ""
         own_names: tuple[str, ...] = ()
+        # Of a consent that is not known here: the least that the rule reads as a withdrawal.
         document: dict[str, Any] = {
             "resourceType": "Consent",
             "id": request.consent,

@@ -135,6 +135,7 @@ class PatientMapFile:
         except OSError:
             stamp = None
 
+        # A file that is gone is read all the same, as reading says what is wrong.
         if stamp is None or stamp != self._seen:
             self._found = read_patient_map(self._path)
             self._seen = stamp

@@ -261,6 +261,7 @@ def _target(value: object, kind: str, bases: Sequence[str]) -> str | None:
     """The id in a reference to a resource of a kind, on this server."""
     reference = value.get("reference") if isinstance(value, dict) else None
     parts = _relative(reference, bases).split("/")
+    # A reference to one version of a resource is one to the resource.
     if parts[2:3] == ["_history"]:
         parts = parts[:2]
     return parts[1] if len(parts) == 2 and parts[0] == kind and is_id(parts[1]) else None

@@ -177,6 +177,7 @@ class FhirServer:
                 hops += 1
                 continue
 
+            # Servers without a history answer in all these ways.
             if status in (404, 405, 410, 501) and absent_is_empty:
                 return None
             # A server may end a token early. Once is enough: after that it refuses this client.
@@ -232,6 +233,7 @@ def _asked_to_wait(after: str, date: datetime | None) -> float:
     if after.isascii() and after.isdecimal() and len(after) < 10:
         return min(float(after), _LONGEST_PAUSE)
     moment = _moment(after)
+    # By the server's own clock, which named the moment.
     if moment is None or date is None:
         return 0.0
     return min(max((moment - date).total_seconds(), 0.0), _LONGEST_PAUSE)

@@ -133,6 +133,7 @@ def run(folder: SiteFolder) -> None:
                 **tls,
             )
             server = uvicorn.Server(uvicorn_config)
+            # In a thread: the main thread pulls, and gets the signals.
             thread = threading.Thread(target=_serve, args=(server, listener, stop), name="fhir", daemon=True)
             thread.start()
             _log.info("listening at %s:%d", *listener.getsockname()[:2])
@@ -158,6 +159,7 @@ def run(folder: SiteFolder) -> None:
 def _serve(server: uvicorn.Server, listener: socket.socket, stop: Callable[[], None]) -> None:
     try:
         server.run([listener])
+    # An endpoint that fails ends the process, and `up` starts it again.
     finally:
         stop()
 
@@ -204,6 +206,7 @@ def _tls(folder: SiteFolder, config: FhirConfig) -> dict[str, Any]:
             raise ConfigError("listens on the network without TLS", where=where, remedy="set certificate and key")
         return {}
 
+    # Only to refuse a key that others can read. The server reads it by itself.
     read_private(key)
     for path in (certificate, *([authority] if authority else [])):
         if not os.access(path, os.R_OK):

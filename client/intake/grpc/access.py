@@ -71,6 +71,7 @@ def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], 
         raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "the certificate has expired or is not valid yet")
     if names.fingerprint in withdrawn:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate was withdrawn")
+    # Exactly one: a certificate with two roles would have the rights of both.
     roles_of_caller = {roles[name] for name in names.all if name in roles}
     if len(roles_of_caller) != 1 or not names.common:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate has no role here, or several")

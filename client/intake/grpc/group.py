@@ -46,6 +46,7 @@ class Group(Generic[Item, Result]):
         """The result of one item, as soon as the work of its group is done; raises its error."""
         waiting: _Waiting[Item, Result] = _Waiting(item)
         with self._lock:
+            # Who finds nobody leading leads; everybody else waits to be woken.
             self._waiting.append(waiting)
             waiting.leads = not self._is_led
             self._is_led = True

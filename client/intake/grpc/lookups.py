@@ -66,6 +66,7 @@ class Lookups:
             if pseudonym in lookups_of_caller:
                 return
             lookups_of_caller[pseudonym] = None
+            # Bounded: a client that tries out names for months must not fill the memory.
             if len(lookups_of_caller) > _MOST_REMEMBERED:
                 del lookups_of_caller[next(iter(lookups_of_caller))]
 

@@ -89,6 +89,7 @@ class Revoker:
         outcomes: dict[int, Recorded | BaseException] = {}
 
         with self.ledger.writing() as writing:
+            # The sender's own name and version decide whether a call repeats an earlier one.
             earlier = of_sources(writing.session, [call.request.source for call in calls])
             first_consents = self.permissions.first_consents(writing.session, {call.patient for call in calls})
             patients_by_line: dict[int, OnePatient] = {}
@@ -155,6 +156,7 @@ class Revoker:
             return
         vault_document = self.vault.opened(call.request.receipt)
         had_none = not earlier[0].source.digest
+        # With a form where the first call had none, it is not the same call.
         if had_none or (vault_document is not None and vault_document.document != call.document):
             raise _precondition("a different document was sent with this source_id and source_version")
 

@@ -100,6 +100,7 @@ class Consents:
         """A page of receipts."""
         page = read_page(request)
         summaries = page_after(self.ledger.engine, page.after, page.size)
+        # By number, so that what is recorded meanwhile shifts no page.
         token = str(summaries[-1].number) if len(summaries) == page.size else ""
         some = [summary for summary in summaries if not page.states or summary.state in page.states]
 

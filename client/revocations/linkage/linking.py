@@ -60,6 +60,7 @@ class Linking:
                 return
 
             self._last_problem = ""
+            # Before any is kept: a token of another length would never match, and stay for ever.
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
                 raise WireError("the coordinator sent invalid tokens")
             # Only now: tokens of a call that failed are sent again.

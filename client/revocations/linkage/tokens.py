@@ -26,6 +26,7 @@ from common.learning.data.tables.table import Problems, read_table
 from common.platform.sql import reading, transaction
 
 _COLUMNS = ("patient_id", "identifier")
+# RFC 2104 advises against keys that are shorter than the digest.
 _LEAST_KEY_BYTES = 32
 NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, *LIFTED})
 """States that are not forwarded."""
@@ -158,6 +159,7 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
                 for token in sorted(linkage.tokens(patient, opt_out=opt_out) & arrival_of_token.keys())[:1]:
                     request = Request(
                         Source("link", token),
+                        # Made of the token: a match that is repeated has the same receipt.
                         ledger.pseudonyms.receipt("link", token),
                         arrival_of_token[token],
                         kind="opt-out" if opt_out else "withdrawal",

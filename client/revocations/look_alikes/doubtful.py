@@ -55,6 +55,7 @@ def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
 
         if not holds:
             return ()
+        # `alike_receipt` may have cut a receipt: its beginning finds the candidates, and the comparison below decides.
         beginnings = {asked_receipt(number) for number in holds}
         standing = [
             one

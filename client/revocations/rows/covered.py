@@ -111,6 +111,7 @@ def uncovered(session: Session, patients: Collection[str]) -> list[tuple[Request
 
     again: list[tuple[Request, list[str]]] = []
     spoken_for: dict[str, list[Request]] = defaultdict(list)
+    # In order of arrival: of requests that cover one another, the first one's dates count.
     for number, content, pseudonyms in _noted(session, patients):
         request = _REQUEST.validate_python(content)
         free = [

@@ -68,6 +68,7 @@ def take_over(ledger: Ledger) -> None:
 def rename_members(ledger: Ledger) -> None:
     """Replace identifiers by pseudonyms in the site's record of participation."""
     with ledger.writing() as writing:
+        # A pseudonym has 64 characters. Anything of another length is an identifier that an earlier release wrote.
         patients_by_name = (
             select(MemberRow.patient).distinct().where(func.length(MemberRow.patient) != _PSEUDONYM_LENGTH)
         )

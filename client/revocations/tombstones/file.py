@@ -121,6 +121,7 @@ class TombstoneFile:
                 file.seek(start)
                 while block := file.read(_BLOCK_BYTES):
                     content = rest + block
+                    # Up to the last line break: what follows may still be being written.
                     size = content.rfind(b"\n") + 1
                     if size:
                         self._apply(content[: size - 1], into, with_header=end == 0)
@@ -196,6 +197,7 @@ def _add(handle: int, end: int, blocks: Iterable[bytes]) -> None:
         at = end
         for block in blocks:
             bytes_written = 0
+            # A write may take less than it is given, as on a disk that is nearly full.
             while bytes_written < len(block):
                 bytes_written += os.pwrite(handle, block[bytes_written:], at + bytes_written)
             at += bytes_written
@@ -213,6 +215,7 @@ def _whole_until(handle: int) -> int:
     size = os.fstat(handle).st_size
     step = 4096
 
+    # From the end, as only the last line can be incomplete.
     for start in range(max(size - step, 0), -step, -step):
         begin = max(start, 0)
         newline = os.pread(handle, step, begin).rfind(b"\n")

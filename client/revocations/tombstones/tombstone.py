@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from client.revocations.revocation import Request
 
+# With the names of the fields, the longest details stay below the 2,000 characters that a line takes.
 _LONGEST = 200
 _LONGEST_ENCODED = 300
 

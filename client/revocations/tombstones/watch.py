@@ -35,6 +35,7 @@ class _OpenFile:
     def __init__(self, path: str) -> None:
         self.handle = os.open(path, os.O_RDONLY)
         file_status = os.fstat(self.handle)
+        # Device and inode: another file in this one's place has others.
         self.number = file_status.st_dev, file_status.st_ino
 
     def __del__(self) -> None:

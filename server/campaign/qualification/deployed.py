@@ -89,6 +89,7 @@ def _work(house: CoordinatorContext, federation: Federation, store: Qualificatio
         _end(house, store, number, "the model was retrained meanwhile")
         return
     terms = house.terms
+    # Asked for the counts of patients by set, of which the register is made.
     federation.status()
     register = store.registered(number)
 

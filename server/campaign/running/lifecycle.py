@@ -178,6 +178,7 @@ class CampaignRunner:
                     raise
 
         unlearned(self.store, campaign.collected.forgetting)
+        # Too far from its parent, a candidate is none, whatever its figures say.
         check_candidate(campaign.state, self.registry.load(parent), terms.gate, len(campaign.collected.forgetting))
         verdict = candidate_verdict(self.store, self.qualifier, parent, campaign, journal, terms)
         provenance = self.publisher.provenance(

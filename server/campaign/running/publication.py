@@ -103,6 +103,7 @@ class Publisher:
         Raises:
             CheckpointError: a weight is not finite, or the model is another one.
         """
+        # Checked once more: nothing that is not finite may become public.
         check_state(state, self.card.build().state_dict(), where="the model to publish")
         how = proposed.how
         reason = proposed.reason
@@ -141,6 +142,7 @@ class Publisher:
     def adopt(self, version: Version, state: Mapping[str, Tensor], published: Published, sites: Sequence[str]) -> None:
         """Send a published version to `sites` as their new base. Who is not there gets it before the next campaign."""
         scope = self.federation.scope
+        # A delivery belongs to the campaign of its version, and not to the one that is being carried on.
         self.federation.scope = Scope(version.campaign or 0, ADOPT)
         plain = AdoptRequest(
             version=version.name,

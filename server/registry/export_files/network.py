@@ -27,6 +27,7 @@ class Network:
     @torch.inference_mode()
     def logits(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Images `[batch, 1, h, w]` in [0, 1], ids and mask `[batch, tokens]`; gives `[3, batch, classes]`."""
+        # The encoders are trained on values in [-1, 1].
         image = self._image(images * 2.0 - 1.0)
         text = self._linear("text_encoder.project", self._bert(tokens, mask)[:, 0])
         branches = (image, text, self._fused(image, text))

@@ -35,7 +35,7 @@ from client.cohort.site import Site
 from client.cohort.site_files import read_site
 from client.evidence.attesting import EvidenceService, exchange_checkpoints, sign
 from client.evidence.event_log import SiteLog
-from client.evidence.replay import keep, kept
+from client.evidence.replayable import keep, kept
 from client.membership.enrolment import join
 from client.membership.steward import sign as sign_as_steward
 from client.membership.steward import unsigned

@@ -60,6 +60,7 @@ class Settling:
         patients = self.patients()
         since = self.store.baseline()
         cohort = self._cohort()
+        # Consents that lie under a name nobody knew may have one that is known by now.
         self._move_to_known(patients)
         patients_to_weigh = {*self.store.unweighed()}
 
@@ -93,6 +94,7 @@ class Settling:
         """
         patients = self.patients()
         relying = self.store.relying()
+        # Only patients of the cohort: nobody else's data can be used.
         cohort = self.ledger.known_patients() if relying else frozenset()
         keys = {key for cohort_id in cohort for key in patients.keys(cohort_id)}
         everybody = sorted({self.store.pseudonyms.of(key) for key in keys} & relying)
@@ -202,6 +204,7 @@ class Settling:
         session = writing.session
         key = self.store.identifier(session, patient)
         cohort_id = patients.cohort_id(key) if key is not None else None
+        # Merged records are weighed together: a person's consents may lie under any of their names.
         everybody = {patient}
         if cohort_id is not None:
             everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}

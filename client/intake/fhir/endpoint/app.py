@@ -63,6 +63,7 @@ def make_app(
 
     async def signed_in(request: Request) -> None:
         authorization = request.headers.get("authorization", "").encode("latin-1")
+        # In constant time: how long a wrong token takes must not tell how much of it is right.
         if token is not None and not hmac.compare_digest(authorization, b"Bearer " + token):
             raise HTTPException(401, "sign in with the site's bearer token", {"www-authenticate": "Bearer"})
 
@@ -84,6 +85,7 @@ def make_app(
 
     async def consent(request: Request) -> FhirResponse:
         resource = await _consent(request, intake)
+        # FHIR, `update`: the id in the body must be that in the address.
         number = request.path_params.get("number")
         if number is not None and resource.get("id") != number:
             raise HTTPException(400, "the id in the address is not the id of the Consent")
@@ -122,6 +124,7 @@ def make_app(
     async def hook(request: Request) -> FhirResponse:
         body = await _body(request)
         try:
+            # A hook of R4 may come without a payload: it says only that something has changed.
             if body:
                 resources = notified(parse_json(body))
                 async with _even_time():

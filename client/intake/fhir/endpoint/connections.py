@@ -49,6 +49,7 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it has become too much."""
+        # The first bytes of a further request on the same connection.
         if self.conn.their_state is h11.IDLE and self._deadline is None:
             self._bytes = 0
             self._watch(HEAD_SECONDS)
@@ -62,6 +63,7 @@ class Protocol(H11Protocol):
         state = self.conn.their_state
 
         if state is h11.SEND_BODY:
+            # Once for a body, or each block would give the client more time.
             if self._in_head:
                 self._watch(BODY_SECONDS, in_head=False)
         elif state is not h11.IDLE:

@@ -84,6 +84,7 @@ class Telling:
             if patient in self._asked:
                 return self._has_left()
             self._asked[patient] = None
+            # Bounded: somebody who tries out names for months must not fill the memory.
             if len(self._asked) > _MOST_REMEMBERED:
                 del self._asked[next(iter(self._asked))]
             is_allowed = self._limit.allows(FHIR_CLIENTS, now)

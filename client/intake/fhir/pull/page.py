@@ -120,6 +120,7 @@ def _loads(text: str) -> Any:
         text,
         object_pairs_hook=_object,
         parse_constant=lambda _: _NotANumber(),
+        # Python converts long numbers in quadratic time, and gives up the whole page beyond 4,300 digits.
         parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_NUMBER else _NotANumber(),
     )
 
@@ -159,6 +160,7 @@ def _marks_doubt(value: object) -> bool:
 
 
 def _inside(value: object) -> Iterator[object]:
+    # Without recursion: what is inside may be nested deeper than Python's stack.
     waiting = [value]
     while waiting:
         value = waiting.pop()

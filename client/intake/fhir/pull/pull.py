@@ -208,6 +208,7 @@ class _Reading:
         """May a version since the first pull be unknown, also below one that a hook carried?"""
         if self._baseline is None or (last.updated is not None and last.updated < self._baseline):
             return False
+        # Versions without numbers cannot be counted: only the history tells.
         if not last.version.isdecimal():
             return True
         versions_here = self._intake.store.known_versions(last.resource)

@@ -258,6 +258,7 @@ class ConsentStore:
                 status=incoming.status,
                 updated=incoming.updated,
                 received=at,
+                # Made of the version: the same one, sent again, gets the same receipt.
                 receipt=self.pseudonyms.receipt(*key),
                 document=incoming.document,
                 weighed=None,

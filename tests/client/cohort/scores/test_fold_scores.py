@@ -13,7 +13,7 @@ from client.cohort.scores.fold_scores import FoldScores
 from client.cohort.site import Site
 from client.cohort.site_data import SiteData
 from client.database import migrate, opened
-from client.evidence.replay import Replayable
+from client.evidence.replayable import Replayable
 from common.errors import RefusedError
 from common.learning.config import TrainConfig, UnlearnConfig
 from common.learning.data.tensors import StudyTensors
