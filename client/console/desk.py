@@ -72,6 +72,7 @@ class Desk:
         if purpose not in PURPOSES:
             raise InputError("Choose why you need to see this.")
         person = visit.person
+        # On record before anything is shown.
         visit.console.record(kind, visit.now, (*person.key, person.name), purpose=purpose, **details)
 
     def check_text(self, text: str) -> str:

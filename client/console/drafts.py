@@ -48,9 +48,10 @@ class Drafts:
         """
         number = secrets.token_urlsafe(16)
         with self._lock:
+            # Forms are held in memory: what is too old goes before anything is added.
             self._drafts = {key: one for key, one in self._drafts.items() if draft.at - one.at < _LIFETIME}
-            held = sum(len(one.form.document) for one in self._drafts.values())
-            if len(self._drafts) >= _MOST or held + len(draft.form.document) > _MOST_BYTES:
+            byte_count = sum(len(one.form.document) for one in self._drafts.values())
+            if len(self._drafts) >= _MOST or byte_count + len(draft.form.document) > _MOST_BYTES:
                 raise RefusedError("too many registrations are waiting for confirmation: try again later")
             self._drafts[number] = draft
 

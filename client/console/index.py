@@ -86,6 +86,7 @@ class Index:
         self._lock = threading.Lock()
         self._newest = 0
         self._counts: dict[State, int] | None = None
+        # Transactions are begun by hand, one for all rows of a refresh.
         self._rows = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._rows.row_factory = sqlite3.Row
         self._rows.execute(f"create table receipts ({', '.join(_FIELDS)}, primary key (receipt))")
@@ -108,13 +109,13 @@ class Index:
                 newest = session.scalar(select(func.max(RevocationEventRow.id))) or 0
                 if newest == self._newest:
                     return
-                changed = (
+                changed_receipts = (
                     select(RevocationRow.receipt)
                     .join(RevocationEventRow, RevocationEventRow.revocation == RevocationRow.id)
                     .where(RevocationEventRow.id > self._newest)
                     .distinct()
                 )
-                receipts = [*session.scalars(changed)]
+                receipts = [*session.scalars(changed_receipts)]
                 if len(receipts) > _WHOLE_BELOW:
                     standing = standing_of(session)
                 else:
@@ -139,6 +140,7 @@ class Index:
         """Some of the receipts in an order, and the number of all that match."""
         self.refresh()
         where, values = _where(wanted)
+        # A column's name cannot be a parameter of a statement: only names of this list get into it.
         column = sort if sort in COLUMNS else "due"
         order = "desc" if is_descending else "asc"
         query = f"select * from receipts{where} order by {column} {order}, number {order} limit ? offset ?"  # noqa: S608 - names of ours
@@ -197,6 +199,7 @@ def _where(wanted: Wanted) -> tuple[str, list[object]]:
             parts.append(f"{name} = ?")
             values.append(value)
     if wanted.text:
+        # A range, which the index serves. `like` would take % and _ in the text for wildcards.
         parts.append("receipt >= ? and receipt < ?")
         values += [wanted.text, wanted.text + "\U0010ffff"]
     if wanted.is_asked is not None:

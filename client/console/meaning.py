@@ -47,27 +47,27 @@ class Meaning:
 
 def meaning_of(ledger: Ledger, patients: Collection[str], kind: Kind, received: datetime) -> Meaning:
     """What a registration of these identifiers will mean; raises like `Ledger.record` for malformed ones."""
-    named = {one.identifier: one for one in map(ledger.named, patients)}
-    known = [identifier for identifier, one in named.items() if one.known]
-    pseudonyms = [ledger.pseudonyms.of(identifier) for identifier in known]
-    subsets = ledger.subsets_of(known)
-    trained = sum(subset is Subset.TRAIN for subset in subsets.values())
+    people = {one.identifier: one for one in map(ledger.named, patients)}
+    known_identifiers = [identifier for identifier, one in people.items() if one.known]
+    pseudonyms = [ledger.pseudonyms.of(identifier) for identifier in known_identifiers]
+    subsets = ledger.subsets_of(known_identifiers)
+    trained_count = sum(subset is Subset.TRAIN for subset in subsets.values())
     rounds = versions_that_saw(ledger.engine, pseudonyms) if ledger.folder.has_database else ()
     versions = 0
 
     with reading(ledger.engine) as session:
-        revoked = {one.pseudonym for one in of_patients(session, pseudonyms) if one.state not in LIFTED}
+        revoked_pseudonyms = {one.pseudonym for one in of_patients(session, pseudonyms) if one.state not in LIFTED}
         if rounds:
             later = select(func.count()).select_from(HoldingRow).where(HoldingRow.received > rounds[0].at)
             versions = session.scalar(later.where(HoldingRow.purged.is_(None))) or 0
 
     return Meaning(
-        patients=len(named),
-        known=len(known),
-        unknown=sum(not one.known and not one.is_doubtful for one in named.values()),
-        doubtful=sum(one.is_doubtful for one in named.values()),
-        trained=trained,
-        revoked=len(revoked),
+        patients=len(people),
+        known=len(known_identifiers),
+        unknown=sum(not one.known and not one.is_doubtful for one in people.values()),
+        doubtful=sum(one.is_doubtful for one in people.values()),
+        trained=trained_count,
+        revoked=len(revoked_pseudonyms),
         rounds=len({(entry.campaign, entry.step) for entry in rounds}),
         versions=versions,
         due=first_due(received, ledger.days_to_answer),

@@ -21,9 +21,9 @@ def pages(desk: Desk) -> list[Page]:
 
     def show(visit: Visit) -> Response:
         view = view_of(visit, COLUMNS, "due")
-        wanted = Wanted(states=frozenset({State.AWAITING_APPROVAL}))
+        awaiting = Wanted(states=frozenset({State.AWAITING_APPROVAL}))
         rows, total = desk.index.listed(
-            wanted, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
+            awaiting, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
         )
         return visit.render(
             "approvals.html.j2",
@@ -41,18 +41,19 @@ def pages(desk: Desk) -> list[Page]:
         if not receipts:
             raise InputError("Choose at least one receipt.")
         reason = desk.check_text(visit.field("reason"))
-        approved = 0
+        approval_count = 0
         problems = []
 
         for receipt in receipts:
             try:
                 workflow.approve(desk.ledger, receipt, visit.person.actor, reason)
-                approved += 1
+                approval_count += 1
+            # One that somebody else has approved meanwhile must not stop the others.
             except (InputError, RefusedError) as err:
                 problems.append(str(err))
 
-        if approved:
-            visit.notify(visit.texts("%(num)s receipt approved.", "%(num)s receipts approved.", approved))
+        if approval_count:
+            visit.notify(visit.texts("%(num)s receipt approved.", "%(num)s receipts approved.", approval_count))
         for problem in dict.fromkeys(problems):
             visit.notify(visit.text(problem), "problem")
 

@@ -44,15 +44,17 @@ def pages(desk: Desk) -> list[Page]:
         return visit.render("case_part.html.j2", **_values(desk, visit, row))
 
     def who(visit: Visit, row: Row) -> Response:
+        # On record before anything is shown; without a purpose it raises.
         desk.saw(visit, "patient-viewed", visit.field("purpose"), receipt=row.receipt)
         standing = desk.ledger.standing(row.receipt)
         names = desk.ledger.identifiers([one.pseudonym for one in standing[:_MOST_SHOWN]])
         unknown = visit.text("not known: its secret was lost")
-        listed = [names.get(one.pseudonym, unknown) for one in standing[:_MOST_SHOWN]]
-        return visit.render("who.html.j2", row=row, names=list(dict.fromkeys(listed)), total=len(standing))
+        identifiers = [names.get(one.pseudonym, unknown) for one in standing[:_MOST_SHOWN]]
+        return visit.render("who.html.j2", row=row, names=list(dict.fromkeys(identifiers)), total=len(standing))
 
     def document(visit: Visit, row: Row) -> Response:
         desk.saw(visit, "form-opened", visit.field("purpose"), receipt=row.receipt)
+        # Only read here, so that no random bytes are asked for.
         form = Vault(desk.folder.vault, bytes).find(row.receipt)
         if form is None:
             raise InputError("There is no form in the vault: none was added, or it was erased.")
@@ -95,6 +97,7 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
         campaign = campaign_steps(session, row.campaign) if row.campaign else []
         exceptions = exceptions_of(session, row.receipt)
 
+    # GDPR Art. 12(3): by two further months at most, and only within the first one.
     latest = months_after(row.received, 1 + FURTHER_MONTHS)
     can_extend = row.is_open and row.is_asked and visit.now <= months_after(row.received, 1)
     is_steward = visit.may({STEWARD})

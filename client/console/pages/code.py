@@ -33,8 +33,8 @@ def pages(desk: Desk) -> list[Page]:
             kind = "bundle-approved" if is_approval else "bundle-withdrawn"
             person = visit.person
             visit.console.record(kind, visit.now, (*person.key, person.name), bundle=digest)
-        said = "The list of bundles has changed." if is_changed else "Nothing has changed: it was already so."
-        return visit.redirect("/code", visit.text(said))
+        notice = "The list of bundles has changed." if is_changed else "Nothing has changed: it was already so."
+        return visit.redirect("/code", visit.text(notice))
 
     return [
         Page("/code", show, roles=_READERS),

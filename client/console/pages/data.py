@@ -21,8 +21,8 @@ def pages(desk: Desk) -> list[Page]:
     """The page; the cohort is imported by `fedforget-site data import`."""
 
     def show(visit: Visit) -> Response:
-        known = desk.ledger.subsets_of(desk.ledger.known_patients())
-        counts = Counter(known.values())
+        subsets = desk.ledger.subsets_of(desk.ledger.known_patients())
+        counts = Counter(subsets.values())
         with reading(desk.ledger.engine) as session:
             newest = select(HoldingRow).order_by(HoldingRow.received.desc()).limit(_MOST_VERSIONS)
             versions = [*session.scalars(newest)]
@@ -30,7 +30,7 @@ def pages(desk: Desk) -> list[Page]:
         return visit.render(
             "data.html.j2",
             sets=[(SETS[subset], counts.get(subset, 0)) for subset in Subset],
-            total=len(known),
+            total=len(subsets),
             stopped=len(desk.ledger.stopped()),
             versions=versions,
         )

@@ -26,14 +26,14 @@ _STILL_STOPPED = "This receipt is taken back, but another one still stops use of
 def pages(desk: Desk) -> list[Page]:
     """A page for each decision. What cannot be undone asks for a fresh sign-in."""
 
-    def decision(decide: _Decide, said: str, *, needs_reason: bool = True) -> Callable[[Visit], Response]:
+    def decision(decide: _Decide, notice: str, *, needs_reason: bool = True) -> Callable[[Visit], Response]:
         def handle(visit: Visit) -> Response:
             receipt = found(desk, visit).receipt
             reason = desk.check_text(visit.field("reason"))
             if needs_reason and not reason:
                 raise InputError("Give a reason; it is recorded permanently.")
             decide(visit, receipt, reason)
-            return visit.redirect(f"/cases/{receipt}", visit.text(said))
+            return visit.redirect(f"/cases/{receipt}", visit.text(notice))
 
         return handle
 
@@ -72,6 +72,7 @@ def pages(desk: Desk) -> list[Page]:
         number = token_hex(8)
         is_recorded = False
 
+        # The form is in the vault before the ledger refers to it, and goes again if nothing does.
         try:
             with desk.ledger.writing() as writing:
                 form = (number, vault.keep(number, content))
@@ -85,12 +86,12 @@ def pages(desk: Desk) -> list[Page]:
             else:
                 vault.erase(number)
 
-        said = _STILL_STOPPED if still else "They take part again from the next campaign."
-        return visit.redirect(f"/cases/{row.receipt}", visit.text(said))
+        notice = _STILL_STOPPED if still else "They take part again from the next campaign."
+        return visit.redirect(f"/cases/{row.receipt}", visit.text(notice))
 
-    def step(name: str, decide: _Decide, said: str, *, is_fresh: bool = False) -> Page:
+    def step(name: str, decide: _Decide, notice: str, *, is_fresh: bool = False) -> Page:
         path = f"/cases/{{receipt}}/{name}"
-        return Page(path, decision(decide, said), roles=_STEWARD, method="POST", is_fresh=is_fresh)
+        return Page(path, decision(decide, notice), roles=_STEWARD, method="POST", is_fresh=is_fresh)
 
     approving = decision(approve, "Approved. The next campaign can include it.", needs_reason=False)
     return [
@@ -119,17 +120,17 @@ def _who(desk: Desk, patient: str) -> frozenset[str]:
     """
     if not patient:
         raise InputError("The receipt covers several patients. Give the identifier of the one who takes part again.")
-    named = desk.ledger.named(patient)
-    if named.is_doubtful:
+    named_patient = desk.ledger.named(patient)
+    if named_patient.is_doubtful:
         raise InputError(
             "The identifier belongs to no patient of this site, but resembles one. Write it exactly as the site does."
         )
-    return frozenset({desk.ledger.pseudonyms.of(named.identifier)})
+    return frozenset({desk.ledger.pseudonyms.of(named_patient.identifier)})
 
 
 def _day(text: str) -> datetime:
     try:
-        parsed = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError("Write a date like 2026-03-01.") from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -43,12 +43,13 @@ def pages(desk: Desk) -> list[Page]:
         )
 
     def decide(visit: Visit) -> Response:
-        meant = [int(value) for value in visit.fields("meant") if value.isascii() and value.isdecimal()]
+        numbers = [int(value) for value in visit.fields("meant") if value.isascii() and value.isdecimal()]
         is_stranger = visit.field("stranger") == "yes"
-        if bool(meant) == is_stranger:
+        # Exactly one of the two: somebody is meant, or nobody is.
+        if bool(numbers) == is_stranger:
             raise InputError("Say who is meant: one or more of the patients, or none of them.")
         reason = desk.check_text(visit.field("reason"))
-        answer(desk.ledger, visit.path_value("number"), meant, PersonDecision(visit.person.actor, reason))
+        answer(desk.ledger, visit.path_value("number"), numbers, PersonDecision(visit.person.actor, reason))
         return visit.redirect("/doubtful", visit.text("Your answer is recorded; use of the others resumes."))
 
     return [

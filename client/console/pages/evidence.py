@@ -21,8 +21,8 @@ def pages(desk: Desk) -> list[Page]:
     def letter(visit: Visit) -> Response:
         receipt = found(desk, visit).receipt
         config = desk.settings.letter
-        asked = visit.query("language")
-        language = next((one for one in LANGUAGES if one == asked), config.language)
+        wish = visit.query("language")
+        language = next((one for one in LANGUAGES if one == wish), config.language)
         patient = visit.field("patient", 200) or None
         subject = subject_of(desk.ledger, read_linkage(desk.folder), receipt, patient)
         sender = Sender(config.sender, config.contact)

@@ -24,23 +24,24 @@ def pages(desk: Desk) -> list[Page]:
         patient = visit.field("patient", 200)
         if not patient:
             raise InputError("Give an identifier.")
+        # The question is on record before it is answered, whatever the answer is.
         desk.saw(visit, "patient-asked", visit.field("purpose"))
 
-        named = desk.ledger.named(patient)
-        standing = desk.ledger.of_patient(named.identifier)
-        pseudonym = desk.ledger.pseudonyms.of(named.identifier)
+        named_patient = desk.ledger.named(patient)
+        standing = desk.ledger.of_patient(named_patient.identifier)
+        pseudonym = desk.ledger.pseudonyms.of(named_patient.identifier)
         rounds = versions_that_saw(desk.ledger.engine, [pseudonym]) if desk.folder.has_database else ()
-        found = {
-            "named": named,
+        facts = {
+            "named": named_patient,
             "standing": [one for one in standing if not is_alike(one.receipt)],
             "is_held": any(is_alike(one.receipt) for one in standing),
-            "is_stopped": desk.ledger.is_stopped(named.identifier),
+            "is_stopped": desk.ledger.is_stopped(named_patient.identifier),
             "rounds": len({(entry.campaign, entry.step) for entry in rounds}),
             "first": rounds[0].at if rounds else None,
             "last": rounds[-1].at if rounds else None,
         }
 
-        return visit.render("find.html.j2", purposes=PURPOSES, answer=found, problem="", states=STATES, kinds=KINDS)
+        return visit.render("find.html.j2", purposes=PURPOSES, answer=facts, problem="", states=STATES, kinds=KINDS)
 
     return [
         Page("/find", ask, roles=_ROLES),

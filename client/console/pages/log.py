@@ -55,9 +55,9 @@ def pages(desk: Desk) -> list[Page]:
             positions = _about(session, text) if text else None
             view = view.of(len(positions) if positions is not None else size)
             leaves = _leaves(session, view, positions)
-            shared = log.values(session)
+            values = log.values(session)
 
-        return visit.render("log.html.j2", leaves=leaves, view=view, size=size, text=text, **shared)
+        return visit.render("log.html.j2", leaves=leaves, view=view, size=size, text=text, **values)
 
     return log.pages(show, _ROLES)
 
@@ -80,6 +80,7 @@ def _leaves(session: Session, view: View, positions: list[int] | None) -> list[L
     if positions is not None:
         query = query.where(leaves.c.position.in_(positions[view.start : view.start + view.size]))
     elif view.is_descending:
+        # By position and not by offset, which would count all the rows before.
         last = view.total - view.start
         query = query.where(leaves.c.position < last, leaves.c.position >= last - view.size)
     else:

@@ -38,18 +38,18 @@ def pages(desk: Desk) -> list[Page]:
         step = {"hold": workflow.hold, "release": workflow.release}.get(visit.field("step"))
         if step is None:
             raise InputError("Choose what to do.")
-        done = 0
-        refused = 0
+        change_count = 0
+        refusal_count = 0
 
         for receipt in receipts:
             try:
                 step(desk.ledger, receipt, visit.person.actor, reason)
-                done += 1
+                change_count += 1
             except (InputError, RefusedError):
-                refused += 1
+                refusal_count += 1
 
-        notice = visit.text(_CHANGED, done=done, refused=refused)
-        return visit.redirect("/queue", notice, "problem" if refused else "done")
+        notice = visit.text(_CHANGED, done=change_count, refused=refusal_count)
+        return visit.redirect("/queue", notice, "problem" if refusal_count else "done")
 
     return [
         Page("/queue", queue, roles=READERS),
@@ -61,29 +61,30 @@ def pages(desk: Desk) -> list[Page]:
 def _list(desk: Desk, visit: Visit, template: str, kind: str) -> Response:
     view = view_of(visit, COLUMNS, "due", _FILTERS)
     state = visit.query("state", "open" if template == "queue.html.j2" else "all")
-    chosen = {"open": OPEN, "all": frozenset[State](), "settled": _SETTLED}.get(state)
-    if chosen is None:
-        chosen = frozenset({State(state)}) if state in set(State) else OPEN
-    wanted = Wanted(
-        states=chosen,
+    chosen_states = {"open": OPEN, "all": frozenset[State](), "settled": _SETTLED}.get(state)
+    if chosen_states is None:
+        chosen_states = frozenset({State(state)}) if state in set(State) else OPEN
+    selection = Wanted(
+        states=chosen_states,
         kind=kind if kind in KINDS else "",
         source=visit.query("source") if visit.query("source") in SOURCES else "",
         text=visit.query("text", most=64).strip(),
     )
     rows, total = desk.index.listed(
-        wanted, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
+        selection, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
     )
     view = view.of(total)
+    # A page beyond the end, as after a narrower filter: the last one is shown.
     if not rows and total:
         rows, total = desk.index.listed(
-            wanted, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
+            selection, view.sort, is_descending=view.is_descending, start=view.start, most=view.size
         )
 
     return visit.render(
         template,
         rows=rows,
         view=view,
-        wanted=wanted,
+        wanted=selection,
         state=state,
         states=STATES,
         kinds=KINDS,

@@ -69,19 +69,20 @@ def pages(desk: Desk) -> list[Page]:
 
     def look(visit: Visit) -> Response:
         form = filled(visit, _Registration)
-        said = form.model
-        if said is None:
+        fields = form.model
+        if fields is None:
             return _ask(visit, form)
 
         try:
-            patients = parse_patients(said.patients, "the list", desk.ledger.is_near)
+            patients = parse_patients(fields.patients, "the list", desk.ledger.is_near)
             document = check_form(visit.file("form"))
-            draft = _draft(desk, visit, said, patients, document)
-            meaning = meaning_of(desk.ledger, patients, said.kind, draft.form.received)
+            draft = _draft(desk, visit, fields, patients, document)
+            meaning = meaning_of(desk.ledger, patients, fields.kind, draft.form.received)
         except InputError as err:
             form.errors["patients"] = visit.text(err.problem)
             return _ask(visit, form)
 
+        # The candidates are shown with the identifier.
         if draft.alike:
             desk.saw(visit, "patient-viewed", "decide", candidates=str(sum(map(len, draft.alike.values()))))
 
@@ -97,10 +98,10 @@ def pages(desk: Desk) -> list[Page]:
         )
 
     def confirm(visit: Visit) -> Response:
-        said = filled(visit, _Confirmation).model
-        if said is None:
+        fields = filled(visit, _Confirmation).model
+        if fields is None:
             raise InputError("The form is not complete.")
-        draft = drafts.of(said.draft, visit.person, visit.now)
+        draft = drafts.of(fields.draft, visit.person, visit.now)
         patients = [_chosen(visit, place, patient, draft) for place, patient in enumerate(draft.patients)]
         receipt = hand_in(
             desk.ledger,
@@ -109,14 +110,15 @@ def pages(desk: Desk) -> list[Page]:
             patients,
             draft.form,
             token_hex(8),
-            also_unknown=said.also_unknown == "yes",
+            also_unknown=fields.also_unknown == "yes",
         )
-        drafts.drop(said.draft)
-        kept = visit.text("Recorded under receipt %(receipt)s. Use has stopped.", receipt=receipt.receipt)
+        # Only now: if nothing was recorded, it can be confirmed again.
+        drafts.drop(fields.draft)
+        notice = visit.text("Recorded under receipt %(receipt)s. Use has stopped.", receipt=receipt.receipt)
         if receipt.earlier == receipt.patients:
-            kept = visit.text("They had already revoked, under receipt %(receipt)s.", receipt=receipt.receipt)
+            notice = visit.text("They had already revoked, under receipt %(receipt)s.", receipt=receipt.receipt)
 
-        return visit.redirect(f"/cases/{receipt.receipt}", kept)
+        return visit.redirect(f"/cases/{receipt.receipt}", notice)
 
     is_final = not desk.ledger.two_person
     return [
@@ -148,12 +150,12 @@ def _draft(desk: Desk, visit: Visit, said: _Registration, patients: tuple[str, .
         raise InputError("Choose one of the values.")
     actor = visit.person.actor
     # The deadline counts from the day itself; a letter of today has come by now.
-    received = min(datetime.combine(said.received, datetime.min.time(), UTC), visit.now)
+    received_at = min(datetime.combine(said.received, datetime.min.time(), UTC), visit.now)
     if said.received > (visit.now + timedelta(days=1)).date():
         raise InputError("The date of receipt is in the future.")
-    named = {patient: desk.ledger.named(patient) for patient in patients}
+    people = {patient: desk.ledger.named(patient) for patient in patients}
     form = Form(
-        received=received,
+        received=received_at,
         scope=said.scope,
         kind=said.kind,
         legal_basis=desk.check_text(said.legal_basis),
@@ -168,7 +170,7 @@ def _draft(desk: Desk, visit: Visit, said: _Registration, patients: tuple[str, .
         person=visit.person.key,
         form=form,
         patients=patients,
-        alike={patient: tuple(sorted(one.alike)) for patient, one in named.items() if one.is_doubtful},
+        alike={patient: tuple(sorted(one.alike)) for patient, one in people.items() if one.is_doubtful},
         at=visit.now,
     )
 
@@ -176,7 +178,7 @@ def _draft(desk: Desk, visit: Visit, said: _Registration, patients: tuple[str, .
 def _chosen(visit: Visit, place: int, patient: str, draft: Draft) -> str:
     """The identifier to record: the candidate that the steward chose, else the one that was given."""
     candidates = draft.alike.get(patient, ())
-    chosen = visit.field(f"meant-{place}")
-    if chosen.isascii() and chosen.isdecimal() and int(chosen) < len(candidates):
-        return candidates[int(chosen)]
+    choice = visit.field(f"meant-{place}")
+    if choice.isascii() and choice.isdecimal() and int(choice) < len(candidates):
+        return candidates[int(choice)]
     return patient

@@ -21,8 +21,8 @@ def pages(desk: Desk) -> list[Page]:
     def show(visit: Visit, template: str) -> Response:
         counts = desk.index.counts()
         overdue, soon = desk.index.due_within(visit.now, (0, _SOON))
-        asked = Wanted(states=OPEN, is_asked=True)
-        first, total = desk.index.listed(asked, "due", is_descending=False, start=0, most=_NEXT)
+        open_requests = Wanted(states=OPEN, is_asked=True)
+        first, total = desk.index.listed(open_requests, "due", is_descending=False, start=0, most=_NEXT)
         return visit.render(
             template,
             overdue=overdue,
