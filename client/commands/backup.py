@@ -23,6 +23,7 @@ def _folder(path: Path) -> Folder:
     site.settings()
     outside = {}
     if not site.tombstones.resolve().is_relative_to(path.resolve()) and site.tombstones.exists():
+        # The tombstones may lie elsewhere, so that restoring the folder does not bring back who has revoked since.
         outside[_TOMBSTONES] = site.tombstones
 
     return Described("site", path, site.database_url, outside=outside)

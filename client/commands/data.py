@@ -91,6 +91,7 @@ def import_(
 
             def decoded(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
+                # A bar needs a terminal; a log file gets a line now and then.
                 if not console.is_terminal and not as_json:
                     lines(done, total)
 

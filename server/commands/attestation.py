@@ -163,25 +163,25 @@ def _read(file: Path) -> bytes:
         raise InputError(f"cannot be read: {err.strerror}", where=str(file), remedy="check the path") from None
 
 
-def _fields(found: Standing) -> dict[str, Any]:
+def _fields(standing: Standing) -> dict[str, Any]:
     from common.evidence import statements  # noqa: PLC0415 - for this command alone
     from common.evidence.outcomes.acceptance import accepted_by  # noqa: PLC0415
     from common.evidence.schema import to_json  # noqa: PLC0415
 
-    fields: dict[str, Any] = {"campaign": found.campaign, "version": found.version, "state": found.text}
-    if found.envelope is None:
+    fields: dict[str, Any] = {"campaign": standing.campaign, "version": standing.version, "state": standing.text}
+    if standing.envelope is None:
         return fields
-    files, unlearning = statements.read_unlearning(found.envelope.body)
-    said = to_json(unlearning)
+    files, unlearning = statements.read_unlearning(standing.envelope.body)
+    values = to_json(unlearning)
     acceptance_rows = accepted_by(unlearning)
     if acceptance_rows is not None:
         fields |= {"warning": acceptance_rows.warning} if acceptance_rows.warning else {}
         fields["acceptance"] = list(acceptance_rows.lines)
 
-    keys = [signature.keyid for signature in found.envelope.signatures]
+    keys = [signature.keyid for signature in standing.envelope.signatures]
     subjects = {file.name: file.sha256 for file in files}
 
-    return {**fields, "keys": keys, "subjects": subjects, **(said if isinstance(said, dict) else {})}
+    return {**fields, "keys": keys, "subjects": subjects, **(values if isinstance(values, dict) else {})}
 
 
 def _line(value: Any) -> str:

@@ -113,6 +113,7 @@ def publish(
     """Publish a candidate that the utility decision or a veto stopped. The record names the reason that you give."""
     with clear_errors():
         house = _open(folder)
+        # The setting of the plan counts: whoever dislikes a veto could switch it on now.
         if not house.terms.model_validate(house.store.get(number).settings).policy.may_overrule:
             raise RefusedError("policy.may_overrule was off when the campaign was planned")
         active = house.registry.active()

@@ -71,16 +71,16 @@ class Follower:
 
         if live:
             with Live(console=self._console, refresh_per_second=4, transient=True) as screen:
-                found = self._until_ended(
+                facts = self._until_ended(
                     number, lambda row: screen.update(Group(drawn(row), Text(printable(row["now"]))))
                 )
         else:
-            found = self._until_ended(number, self._print_change)
+            facts = self._until_ended(number, self._print_change)
 
-        found.pop("now")
-        show(found, drawn(found), as_json=self._as_json)
-        if found["state"] != CampaignState.PUBLISHED:
-            raise UnavailableError(f"campaign {number} is {found['state']}: {found['reason']}")
+        facts.pop("now")
+        show(facts, drawn(facts), as_json=self._as_json)
+        if facts["state"] != CampaignState.PUBLISHED:
+            raise UnavailableError(f"campaign {number} is {facts['state']}: {facts['reason']}")
 
     def next_campaign(self) -> int:
         """The number of the campaign after the last one, once it is planned.
@@ -101,22 +101,22 @@ class Follower:
     def _until_ended(self, number: int, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         while True:
             row = self._house.store.get(number)
-            found = details(self._house, number)
+            facts = details(self._house, number)
             is_ended = CampaignState(row.state).ended
             trouble = None if is_ended else self._up_or_fail(f"campaign {number} is {row.state}")
             progress = read_progress(self._house.store.work, number, row.attempt)
-            found["now"] = trouble or ("ended" if is_ended else doing(row, progress, self._house.store.clock()))
+            facts["now"] = trouble or ("ended" if is_ended else doing(row, progress, self._house.store.clock()))
             self._key = (row.state, row.reason, row.attempt, trouble, progress and _without_times(progress, row))
-            tell(found)
+            tell(facts)
             if is_ended:
-                return found
+                return facts
             self._pause(POLL_SECONDS)
 
-    def _print_change(self, found: dict[str, Any]) -> None:
-        number = found["number"]
-        state = found["state"]
-        text = found["now"]
-        self._say(self._key, {"campaign": number, "state": state, "text": text, "progress": found["progress"]})
+    def _print_change(self, facts: dict[str, Any]) -> None:
+        number = facts["number"]
+        state = facts["state"]
+        text = facts["now"]
+        self._say(self._key, {"campaign": number, "state": state, "text": text, "progress": facts["progress"]})
 
     def _say(self, key: tuple[object, ...], event: dict[str, Any]) -> None:
         now = self._house.store.clock()
@@ -142,6 +142,7 @@ class Follower:
 
         if is_up(root):
             self._down_since = None
+            # A coordinator that hangs still holds the lock of `up`: only its tick shows it.
             tick = self._house.folder.tick
             age = tick.age()
             if age is not None and age > tick.limit:
@@ -156,18 +157,19 @@ class Follower:
 
 
 def _without_times(progress: Progress, row: CampaignRow) -> tuple[object, ...]:
+    # With the seconds, which differ at each poll, every poll would print a line.
     return headline(progress, Terms.model_validate(row.settings)), progress.waiting, progress.left_out
 
 
-def drawn(found: dict[str, Any]) -> Group:
+def drawn(facts: dict[str, Any]) -> Group:
     """`details` for people."""
-    empty = {name for name in ("overruled", "warning", "acceptance", "decision") if not found[name]}
+    empty = {name for name in ("overruled", "warning", "acceptance", "decision") if not facts[name]}
     # The decision names the outcome, the acceptance the grounds.
     hidden = {"steps", "events", "progress", "now", "grounds", "outcome", *empty}
-    fields = {name: value for name, value in found.items() if name not in hidden}
-    if found["acceptance"]:
-        fields["acceptance"] = found["acceptance"]
-    events = rows_table(("at", "what", "site", "detail"), (event.values() for event in found["events"]))
-    steps = ", ".join(step["step"] for step in found["steps"]) or "none yet"
+    fields = {name: value for name, value in facts.items() if name not in hidden}
+    if facts["acceptance"]:
+        fields["acceptance"] = facts["acceptance"]
+    events = rows_table(("at", "what", "site", "detail"), (event.values() for event in facts["events"]))
+    steps = ", ".join(step["step"] for step in facts["steps"]) or "none yet"
 
     return Group(fields_table(fields), f"finished steps: {steps}", events)

@@ -177,6 +177,7 @@ def withdraw(
         version = house.registry.get(name)
         campaign = house.store.open()
 
+        # The campaign would publish a child of what nobody may use.
         if campaign is not None and campaign.parent == name:
             raise RefusedError(
                 f"campaign {campaign.number} is open and builds on {name}: run `fedforget-server campaign cancel` first"

@@ -33,8 +33,8 @@ def plan(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
     with clear_errors():
         house, _ = _open(folder)
-        found = plan_of(house)
-        show(found, fields_table(found), as_json=as_json)
+        facts = plan_of(house)
+        show(facts, fields_table(facts), as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server qualify start --dir federation --wait")
@@ -73,8 +73,8 @@ def show_qualification(number: Number = None, folder: Folder = Path("."), as_jso
 
     with clear_errors():
         _, store = _open(folder)
-        found = details(store, _number(store, number))
-        show(found, fields_table(_flat(found)), as_json=as_json)
+        facts = details(store, _number(store, number))
+        show(facts, fields_table(_flat(facts)), as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server qualify stop --reason 'other settings' --dir federation")
@@ -94,12 +94,12 @@ def stop(
         show({"number": which, "state": "stopped"}, f"qualification {which} is stopped", as_json=as_json)
 
 
-def _flat(found: dict[str, Any]) -> dict[str, Any]:
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
     """For people: one line for each part and branch."""
-    flat = {name: value for name, value in found.items() if name not in {"criteria", "branches", "cost"}}
-    for name, part in found.get("criteria", {}).items():
+    flat = {name: value for name, value in facts.items() if name not in {"criteria", "branches", "cost"}}
+    for name, part in facts.get("criteria", {}).items():
         flat[name] = f"{'holds' if part['holds'] else 'does not hold'}: {part['finding']}"
-    for name, branch in found.get("branches", {}).items():
+    for name, branch in facts.get("branches", {}).items():
         flat[f"D, {name}"] = f"{branch['difference']:+.3f} ({branch['low']:+.3f} to {branch['high']:+.3f})"
     return flat
 
@@ -128,10 +128,10 @@ def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool
             raise UnavailableError(f"no `up` runs here: {start_command('server', root)}")
         time.sleep(POLL_SECONDS)
 
-    found = details(store, number)
-    show(found, fields_table(_flat(found)), as_json=as_json)
-    if found["state"] != "qualified":
-        raise UnavailableError(f"qualification {number}: {found['state']}: {found['reason']}")
+    facts = details(store, number)
+    show(facts, fields_table(_flat(facts)), as_json=as_json)
+    if facts["state"] != "qualified":
+        raise UnavailableError(f"qualification {number}: {facts['state']}: {facts['reason']}")
 
 
 def _number(store: QualificationStore, number: int | None) -> int:

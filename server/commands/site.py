@@ -73,6 +73,7 @@ def approve(
 
         with _session(folder) as session:
             now = datetime.now(UTC)
+            # Read again: another request of this hospital may have been approved meanwhile.
             site_request = read_request(session, data, replace_keys=replace_keys)
             replacement_text = ""
 
@@ -91,6 +92,7 @@ def approve(
                 )
 
             approval = approve_site(session, authority, site_request, now, replaced=replacement_text)
+            # Within the transaction: a bundle that cannot be written undoes the approval.
             write_bytes(path, approval.bundle)
 
         show(
@@ -102,6 +104,7 @@ def approve(
 
 def _compare(name: str, found: str, given: str | None) -> None:
     if given is not None:
+        # By telephone, since the file came over a channel on which somebody may have swapped it.
         if parse_fingerprint(given, "--fingerprint") != found:
             raise EvidenceError(
                 f"the request has the fingerprint {found}, not the one given: do not approve it; ask the hospital to "
@@ -131,12 +134,12 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
-        found = sorted(session.scalars(select(SiteRow)), key=lambda row: natural(row.name))
+        site_rows = sorted(session.scalars(select(SiteRow)), key=lambda row: natural(row.name))
         studies = in_force(session)
         open_needs = needs(session, ServerFolder(folder).settings().policy)
         rows = [
             _summary(row) | {"studies": studies.get(row.name), "needs": "; ".join(open_needs.get(row.name, ()))}
-            for row in found
+            for row in site_rows
         ]
         columns = ("name", "state", "seen", "waiting", "first due", "version", "studies", "needs")
         show(rows, rows_table(columns, (row.values() for row in rows)), as_json=as_json)
@@ -244,23 +247,21 @@ def restart_log(
 ) -> None:
     """Restart a hospital's log, e.g. after it restored a backup. Two people run the command, one after the other."""
     from server.attestation.event_log import server_log  # noqa: PLC0415
+    from server.campaign.context import utc_now  # noqa: PLC0415
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.log_restart import restart_log as begin_anew  # noqa: PLC0415
     from server.membership.second_person import seconded  # noqa: PLC0415
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
 
     with clear_errors(), _session(folder) as session:
         find(session, name)
         if not reason.strip():
             raise InputError("a reason is needed", where="--reason", remedy="say why the log is another one")
-        if not seconded(session, name, "begin anew with its log", _acting(by), clock()):
+        if not seconded(session, name, "begin anew with its log", _acting(by), utc_now()):
             human = f"{name}: noted; a second person runs the same command with their own login"
             show({"site": name, "state": "proposed", "leaves": None}, human, as_json=as_json)
             return
 
-        size = begin_anew(session, server_log(clock), name, reason.strip(), clock())
+        size = begin_anew(session, server_log(utc_now), name, reason.strip(), utc_now())
         human = f"{name}: its log is co-signed from the beginning; the one of {size} leaves stays in the record"
         show({"site": name, "state": "restarted", "leaves": size}, human, as_json=as_json)
 
@@ -294,9 +295,9 @@ def _session(root: Path) -> Iterator[Session]:
     engine = open_database(folder.database_url(folder.settings()))
 
     try:
-        if (found := pending_migration(engine)) is not None:
+        if (schema := pending_migration(engine)) is not None:
             raise InputError(
-                f"the database's schema is {found}", where=str(root), remedy="`fedforget-server up` migrates it"
+                f"the database's schema is {schema}", where=str(root), remedy="`fedforget-server up` migrates it"
             )
 
         with transaction(engine) as session:

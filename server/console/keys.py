@@ -16,6 +16,7 @@ def keys_of(folder: ServerFolder) -> tuple[Path, ...]:
         folder.signing_key,
         folder.passphrase,
         folder.superexec_secret,
+        # No keys, but no page needs Flower's messages or the weights of the models.
         folder.flower_database.parent,
         folder.models,
         *secret_files(folder.settings().notify, folder.root),

@@ -91,6 +91,7 @@ def restart(
         with opened_site(folder) as site, site.session() as session:
             size = len(site.log.leaves(session))
             document = canonical({"leaves": size, "reason": reason.strip()})
+            # Each restart is a leaf of its own: the log takes what has the same name only once.
             record = Record(f"restarted:{site.log.random(8).hex()}", "log-restarted", document)
             site.log.append(session, [record], site.key())
 

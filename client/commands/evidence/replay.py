@@ -69,6 +69,7 @@ def replay(
 
         @contextmanager
         def access(patients: int) -> Iterator[None]:
+            # On record before the data are read, and closed even if the replay fails.
             with open_ledger(place) as ledger:
                 with ledger.writing() as writing:
                     write_opened(writing.session, number, patients, ledger.clock())
@@ -80,6 +81,7 @@ def replay(
 
             log.follow()
 
+        # The sum of floats depends on the number of threads, and the weights are compared bit for bit.
         torch.set_num_threads(1)
         outcome = Replayer(place, site.card, state, studies, site.stopped, access).run(record)
         fields = {

@@ -49,6 +49,7 @@ def leave(
         )
         patients = [*known_patients(folder)]
         with ledger.writing() as writing:
+            # A `leave` that broke off, e.g. on a full disk, goes on with the receipt of its tombstones.
             receipt = ledger.add(writing, begun_before(ledger, writing, request, patients), patients)
         fields = {
             "receipt": receipt.receipt,

@@ -66,6 +66,7 @@ def readmit(
 
         try:
             with ledger.writing() as writing:
+                # The form is in the vault before the ledger refers to it, and goes again if nothing does.
                 commitment = vault.keep(number, content)
                 patients = readmission.everybody_of(writing, receipt) or None if everybody else pseudonyms
                 count, still = readmission.readmit(

@@ -52,6 +52,7 @@ def list_(
         now = ledger.clock()
         summaries = _summaries(ledger)
         rows = [_row(summary, now) for summary in summaries if summary.is_open or not only_open]
+        # Settled receipts have no days left: they come last.
         rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
         columns = (
             "receipt",

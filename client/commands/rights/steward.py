@@ -89,6 +89,7 @@ def sign(
             )
 
         if items:
+            # The steward reads what the passphrase then signs.
             for item in () if as_json else items:
                 show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")

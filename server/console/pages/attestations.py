@@ -20,8 +20,8 @@ def pages(desk: Desk) -> list[Page]:
         with reading(desk.house.engine) as session:
             numbers = [*session.scalars(select(AttestationRow.campaign).order_by(AttestationRow.campaign))]
             view = view_of(visit, ("campaign",), "-campaign").of(len(numbers))
-            ordered = numbers[::-1] if view.is_descending else numbers
-            rows = [find(session, number) for number in ordered[view.start : view.start + view.size]]
+            numbers_in_order = numbers[::-1] if view.is_descending else numbers
+            rows = [find(session, number) for number in numbers_in_order[view.start : view.start + view.size]]
         return visit.render("attestations.html.j2", rows=[row for row in rows if row is not None], view=view)
 
     return [Page("/attestations", show, roles=EVERYBODY)]

@@ -52,10 +52,10 @@ def pages(desk: Desk) -> list[Page]:
         view = view_of(visit, ("number",), "-number").of(len(rows))
         rows = rows[::-1] if view.is_descending else rows
         verdicts = house.store.verdicts()
-        shown = [summary(row, verdicts.get(row.number)) for row in rows[view.start : view.start + view.size]]
+        summaries = [summary(row, verdicts.get(row.number)) for row in rows[view.start : view.start + view.size]]
         return visit.render(
             "campaigns.html.j2",
-            rows=shown,
+            rows=summaries,
             view=view,
             kinds=CAMPAIGN_KINDS,
             states=CAMPAIGN_STATES,
@@ -67,7 +67,7 @@ def pages(desk: Desk) -> list[Page]:
     def one(visit: Visit, template: str = "campaign.html.j2") -> Response:
         number = _number(visit)
         row = house.store.get(number)
-        known = details(house, number)
+        facts = details(house, number)
         is_open = not CampaignState(row.state).ended
         now = doing(row, read_progress(house.store.work, number, row.attempt), visit.now) if is_open else ""
         metrics: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def pages(desk: Desk) -> list[Page]:
             metrics = [metric.model_dump() for metric in manifest.provenance.metrics]
         return visit.render(
             template,
-            campaign=known,
+            campaign=facts,
             row=row,
             is_open=is_open,
             now=now,

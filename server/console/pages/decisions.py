@@ -23,6 +23,7 @@ def pages(desk: Desk) -> list[Page]:
         waiting = asked_of(present)
         if not waiting:
             raise InputError("No revocation waits at a hospital.")
+        # On record before it is done: what cannot be recorded does not happen.
         desk.did(visit, "campaign-planned", hospitals=" ".join(site.name for site in waiting))
         number = plan_unlearning(present, active.name, waiting, "asked for at the console")
         return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is planned."))
@@ -34,6 +35,7 @@ def pages(desk: Desk) -> list[Page]:
         if not reason:
             raise InputError("Give a reason.")
         house.store.get(number)
+        # On record before it is done, as above.
         desk.did(visit, "campaign-cancelled", campaign=str(number), reason=reason)
         house.store.end(number, CampaignState.CANCELLED, reason)
         house.store.clean(number)

@@ -32,26 +32,26 @@ def pages(desk: Desk) -> list[Page]:
         kind = visit.query("kind", most=64).strip()
         number = visit.query("campaign", most=9).strip()
         view = view_of(visit, ("id",), "-id", ("site", "kind", "campaign"))
-        wanted = []
+        conditions = []
         if site:
-            wanted.append(EventRow.site == site)
+            conditions.append(EventRow.site == site)
         if kind:
-            wanted.append(EventRow.kind == kind)
+            conditions.append(EventRow.kind == kind)
         if number.isascii() and number.isdecimal():
-            wanted.append(EventRow.campaign == int(number))
+            conditions.append(EventRow.campaign == int(number))
 
         with reading(engine) as session:
-            view = view.of(session.scalar(select(func.count()).select_from(EventRow).where(*wanted)) or 0)
+            view = view.of(session.scalar(select(func.count()).select_from(EventRow).where(*conditions)) or 0)
             order = EventRow.id.desc() if view.is_descending else EventRow.id
-            query = select(EventRow).where(*wanted).order_by(order).offset(view.start).limit(view.size)
+            query = select(EventRow).where(*conditions).order_by(order).offset(view.start).limit(view.size)
             events = [*session.scalars(query)]
             log = server_log(desk.house.store.clock)
             leaves = session.scalar(select(func.count()).select_from(log.tables.leaves)) or 0
-            shared = pages_of.values(session)
+            values = pages_of.values(session)
             session.expunge_all()
 
         return visit.render(
-            "log.html.j2", events=events, view=view, site=site, kind=kind, campaign=number, size=leaves, **shared
+            "log.html.j2", events=events, view=view, site=site, kind=kind, campaign=number, size=leaves, **values
         )
 
     return pages_of.pages(show, EVERYBODY)

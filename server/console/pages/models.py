@@ -42,14 +42,15 @@ def lineage(versions: list[Version]) -> list[Node]:
     """Places of versions, the newest on top; a version whose parent has another child gets a lane of its own."""
     rows = {version.name: number for number, version in enumerate(reversed(versions))}
     lanes: dict[str, int] = {}
-    taken: set[str] = set()
+    straight_on: set[str] = set()
     for version in versions:
         parent = version.parent if version.parent in rows else None
-        if parent is None or parent in taken:
+        if parent is None or parent in straight_on:
             lanes[version.name] = max(lanes.values(), default=-1) + 1
         else:
+            # The first child stays in its parent's lane, so that a line without branches is straight.
             lanes[version.name] = lanes[parent]
-        taken |= {parent} if parent else set()
+        straight_on |= {parent} if parent else set()
 
     return [
         Node(
@@ -70,14 +71,14 @@ def pages(desk: Desk) -> list[Page]:
 
     def everything(visit: Visit) -> Response:
         versions = house.registry.versions()
-        shown = versions[-_MOST:]
+        newest = versions[-_MOST:]
         days = timedelta(days=house.settings.policy.quarantine_days)
-        ends = {v.name: v.state_since + days for v in shown if v.state == "quarantined" and v.weights_deleted is None}
-        nodes = lineage(shown)
+        ends = {v.name: v.state_since + days for v in newest if v.state == "quarantined" and v.weights_deleted is None}
+        nodes = lineage(newest)
         return visit.render(
             "models.html.j2",
-            versions=shown[::-1],
-            earlier=len(versions) - len(shown),
+            versions=newest[::-1],
+            earlier=len(versions) - len(newest),
             nodes=nodes,
             height=_STEP * len(nodes),
             width=20 + 24 * max((node.lane for node in nodes), default=0) + 130,
@@ -112,6 +113,7 @@ def pages(desk: Desk) -> list[Page]:
         if not reason:
             raise InputError("Give a reason.")
         house.registry.get(name)
+        # On record before it is done: what cannot be recorded does not happen.
         desk.did(visit, "version-withdrawn", version=name, reason=reason)
         house.registry.withdraw(name, reason)
         return visit.redirect(

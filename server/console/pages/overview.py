@@ -37,7 +37,7 @@ def pages(desk: Desk) -> list[Page]:
 
         with reading(house.engine) as session:
             rows = [*session.scalars(select(SiteRow).where(SiteRow.state != "revoked").order_by(SiteRow.name))]
-            asked = needs(session, house.settings.policy)
+            open_needs = needs(session, house.settings.policy)
             owed = session.scalar(select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == ""))
             session.expunge_all()
 
@@ -53,7 +53,7 @@ def pages(desk: Desk) -> list[Page]:
             suspended=[row.name for row in rows if row.state == "suspended"],
             pending=sum(row.pending for row in rows),
             due=dates[0] if dates else None,
-            needs={name: why for name, why in asked.items() if why},
+            needs={name: why for name, why in open_needs.items() if why},
             owed=owed or 0,
             kinds=CAMPAIGN_KINDS,
             states=CAMPAIGN_STATES,

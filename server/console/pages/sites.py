@@ -32,10 +32,12 @@ def pages(desk: Desk) -> list[Page]:
         with reading(house.engine) as session:
             rows = [*session.scalars(select(SiteRow).order_by(SiteRow.name))]
             counts = in_force(session)
-            asked = needs(session, house.settings.policy)
+            open_needs = needs(session, house.settings.policy)
             session.expunge_all()
         silent = {row.name for row in rows if is_silent(row, visit.now)}
-        return visit.render("sites.html.j2", rows=rows, counts=counts, needs=asked, silent=silent, states=SITE_STATES)
+        return visit.render(
+            "sites.html.j2", rows=rows, counts=counts, needs=open_needs, silent=silent, states=SITE_STATES
+        )
 
     def one(visit: Visit) -> Response:
         name = visit.path_value("name")
@@ -44,7 +46,7 @@ def pages(desk: Desk) -> list[Page]:
             query = select(EventRow).where(EventRow.site == name).order_by(EventRow.id.desc()).limit(_EVENTS)
             events = [*session.scalars(query)]
             counts = [*history(session, name)]
-            asked = needs(session, house.settings.policy).get(name, [])
+            open_needs = needs(session, house.settings.policy).get(name, [])
             now_in_force = in_force(session).get(name)
             session.expunge_all()
         return visit.render(
@@ -52,7 +54,7 @@ def pages(desk: Desk) -> list[Page]:
             row=row,
             events=events,
             counts=counts,
-            asked=asked,
+            asked=open_needs,
             is_silent=is_silent(row, visit.now),
             in_force=now_in_force,
             keyid=PublicKey.from_pem(row.signing_key.encode()).keyid,
@@ -73,6 +75,7 @@ def pages(desk: Desk) -> list[Page]:
         if step == "count" and not (number.isascii() and number.isdecimal()):
             raise InputError("Give the number that the hospital confirmed.")
 
+        # On record before it is done: what cannot be recorded does not happen.
         desk.did(visit, f"site-{step}", site=name, reason=reason)
         with transaction(house.engine) as session:
             find(session, name)
