@@ -83,6 +83,7 @@ def begin(session: Session) -> None:
 
     for phase in session.scalars(rows).all():
         campaign = session.get_one(CampaignRow, phase.campaign)
+        # A first training forgets nobody; the record of an open campaign is not complete yet.
         if phase.body["how"] == "trained" or campaign.open is not None:
             continue
         sites = dict.fromkeys(_asked(session, phase))
@@ -100,6 +101,7 @@ def _asked(session: Session, published: PhaseRow) -> Sequence[str]:
     if published.body["how"] not in {"retrained", "exact"}:
         return sorted(forgetting - set(bodies.get("aside", {}).get("sites", ())))
     if "collect" not in bodies:
+        # A retraining that collected nothing: whoever got the version may have forgotten patients by it.
         recipients = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])
         return session.scalars(recipients.order_by(DeliveryRow.site)).all()
 
@@ -119,6 +121,7 @@ def wanted(session: Session, site: str) -> tuple[int, ...]:
 def answer(session: Session, site: str, campaign: int, revocations: Collection[str]) -> None:
     """Take down the digests of the revocations that a site answers by a campaign; what it said first stands."""
     row = session.get(AttestationRow, campaign, with_for_update=True)
+    # Once it is written it is signed: a late or changed answer would not be in what others signed.
     if row is not None and not row.envelope and site in row.sites and row.sites[site] is None:
         row.sites = {**row.sites, site: sorted(set(revocations))}
 
@@ -138,6 +141,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = 
             for row in rows
             if any(row.sites.values()) and not withheld.waits_for(session, row, now, patience)
         ]
+        # Only an event: a signature that never comes does not take the attestation back.
         for row in _unsigned_for(session, now - patience):
             withheld.report_unsigned(session, row, _unsigned(session, row), now)
 
@@ -145,6 +149,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = 
     if ready:
         follow(engine, log, key)
     lines_written = []
+    # Each in a transaction of its own: one that cannot be written must not undo the others.
     for number in ready:
         try:
             with transaction(engine) as session:
@@ -191,6 +196,7 @@ def _issue(session: Session, row: AttestationRow, log: EventLog, key: SigningKey
     since = log.newest(session)
     if row.envelope or since is None:
         return
+    # One moment for the statement, the row and the event.
     row.issued = log.clock()
     payload = compose(session, row, decode(Checkpoint, since.body), row.issued)
     row.envelope = dsse.encode_envelope(dsse.sign(statements.PAYLOAD_TYPE, payload, key)).decode()

@@ -117,6 +117,7 @@ class CoordinatorEvidence:
         with transaction(self.engine) as session:
             attestation.begin(session)
             for item in request.answers:
+                # Anything else could carry text, and so a name, into what is signed and handed to auditors.
                 if any(len(digest) != SHA256_BYTES for digest in item.revocations):
                     raise EvidenceError("a revocation's digest that is malformed")
                 attestation.answer(session, site.name, item.campaign, [digest.hex() for digest in item.revocations])

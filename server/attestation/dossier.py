@@ -96,6 +96,7 @@ def content_of(session: Session, log: EventLog, name: str, evaluator: PublicKey 
 
 
 def _log_files(log: EventLog, session: Session, server: PublicKey) -> dict[str, bytes]:
+    # `export_log` writes a folder, and the archive takes bytes.
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "log"
         return {name: (folder / name).read_bytes() for name in export_log(log, session, server, "server", folder)}

@@ -28,6 +28,7 @@ def predecessors(session: Session, name: str) -> list[Version]:
         InputError: there is no version of that name.
     """
     chain = [_version(session, name)]
+    # A damaged record could name a version twice, and this would never end.
     while (before := _before(session, chain[-1])) is not None and before not in {one.name for one in chain}:
         chain.append(_version(session, before))
 
@@ -124,6 +125,7 @@ def training_counts(session: Session, version: Version, answered: int | None) ->
     return {
         "version": version.name,
         "sites": [{"site": site, "train_studies": count} for site, count in counts.items()],
+        # A sum that lacks a hospital would look like the whole.
         "train_studies": sum(numbers) if len(numbers) == len(counts) else None,
         "round": version.manifest.provenance.round,
         "revocations_answered": answered,

@@ -38,6 +38,7 @@ def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) ->
 
     for row in session.scalars(query):
         ours = dsse.decode_envelope(row.envelope.encode())
+        # By the bytes that were signed, which the evaluator cannot have changed.
         if ours.payload != envelope.payload:
             continue
         envelope_with_both = with_signature_of(ours, envelope, evaluator)

@@ -51,6 +51,7 @@ def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
         row = session.get(EventRow, int(number[1]))
         if row is None:
             troubles.append(f"event {number[1]} was deleted after it was logged")
+        # The log may say more than the row, such as the digests of a version; never less.
         elif _event(row).items() - _plain(item.document).items():
             troubles.append(f"event {number[1]} was changed after it was logged")
 
@@ -59,6 +60,7 @@ def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
 
 def _record(session: Session, row: EventRow) -> Record:
     document = _event(row)
+    # With the digests the log commits to the very weights, and not to a name alone.
     version = session.get(VersionRow, row.detail) if row.kind == "published" else None
     if version is not None:
         document |= {"weights": version.manifest["weights"], "manifest": version.manifest_digest}

@@ -53,6 +53,7 @@ def proof(session: Session, log: EventLog, standing: Standing, server: PublicKey
     rows = (session.get(SiteRow, name) for name in standing.signers)
     peers = [PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None]
 
+    # Without a hospital's signature a coordinator could show each auditor another log.
     for envelope in log.checkpoints(session):
         size = decode(Checkpoint, envelope.body).size
         both = signed_by(envelope, server) and any(signed_by(envelope, peer) for peer in peers)

@@ -56,6 +56,7 @@ def answered(
     @wraps(method)
     def answer(self: S, request: Q, context: grpc.ServicerContext) -> A:
         try:
+            # Before anything is read: the bounds of the messages also bound what this call costs.
             if beyond := excess(request):
                 invalid(beyond)
             return method(self, request, context)
@@ -88,6 +89,7 @@ def admitted(session: Session, pem: bytes, now: datetime) -> SiteRow:
     """
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    # Locked until the call ends: two calls of a site must not overwrite what the other one wrote.
     site = session.get(SiteRow, str(names[0].value), with_for_update=True) if len(names) == 1 else None
     if site is None or site.state not in {"active", "suspended"} or not _is_one_of(site, certificate):
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of an approved site")
@@ -102,6 +104,7 @@ def admitted(session: Session, pem: bytes, now: datetime) -> SiteRow:
 
 def _is_one_of(site: SiteRow, certificate: x509.Certificate) -> bool:
     der = _der(certificate)
+    # Not by name and issuer: a certificate that was rotated out has the same ones.
     return any(_der(pem) == der for pem in (site.certificate, site.next_certificate) if pem)
 
 

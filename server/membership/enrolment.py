@@ -93,6 +93,7 @@ def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -
     same_key = or_(
         SiteRow.signing_key == site_request.request.signing_key, SiteRow.node_key == site_request.request.node_key
     )
+    # Two hospitals with one key could sign for each other, and one revocation would exclude both.
     if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != name)).first():
         raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
     return site_request
@@ -122,6 +123,7 @@ def approve(
     else:
         kind = "replaced" if replaced else "renewed" if row.signing_key == request.signing_key else "rotated"
 
+    # Flower's id belongs to the old key.
     if row.node_key != request.node_key:
         row.node = None
     row.node_key = request.node_key

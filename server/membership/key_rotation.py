@@ -50,6 +50,7 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
             if session.scalars(select(CampaignRow.number).where(CampaignRow.open.is_(True))).first() is not None:
                 raise RefusedError("a campaign is open: wait for its end, or cancel it, before the key changes")
 
+        # The key of an interrupted run is used again: bundles with it may have reached hospitals.
         if not waiting.exists():
             write_private(waiting, SigningKey.generate().to_pem(read_passphrase(folder.passphrase)))
         new = load_signing_key(waiting, folder.passphrase)

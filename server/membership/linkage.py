@@ -46,6 +46,7 @@ def exchange(
 
     if rows:
         token_count = session.scalar(select(func.count()).where(LinkageTokenRow.site == site)) or 0
+        # A site that tries out tokens, or is broken, must not fill the database or the queues of the others.
         if token_count + len(rows) > MAX_TOKENS:
             raise TooManyTokensError(f"{site} has given {token_count} tokens of linkage, at most {MAX_TOKENS} are kept")
         session.execute(insert(LinkageTokenRow), rows)

@@ -26,6 +26,7 @@ def restart_log(session: Session, log: EventLog, site: str, reason: str, now: da
     if peer is None:
         raise RefusedError(f"no log of {site} was co-signed here: there is nothing to restart")
     rows = log.tables.peers
+    # Renamed and not deleted: what was co-signed stays as evidence against whoever changed it.
     before = peer.checkpoint
     session.execute(update(rows).where(rows.c.origin == origin).values(origin=f"{origin} until {time_text(now)}"))
     detail = f"after {before.size} leaves with root {before.root}: {reason}"

@@ -45,6 +45,7 @@ def register(session: Session, site: SiteRow, data: bytes, gate: GateConfig, now
             return last
         raise EvidenceError("a number of studies is registered that is older than the last one")
 
+    # Only new numbers count: a hospital whose connection breaks may repeat one as often as it likes.
     if sum(row.received > now - timedelta(days=1) for row in rows) >= A_DAY:
         raise RefusedError("too many registrations within a day")
     state, reason = _judged(rows, counts.train_studies, gate)
@@ -75,6 +76,7 @@ def _judged(rows: Sequence[StudyCountRow], count: int, gate: GateConfig) -> tupl
     approved_counts = [row.train_studies for row in rows if row.state == APPROVED]
     if not approved_counts:
         return APPROVED, "the first registration"
+    # The larger of the two: a share alone would hold up a small hospital for a handful of studies.
     most = approved_counts[-1] + max(int(approved_counts[-1] * gate.count_drift), gate.count_drift_studies)
     if count > most:
         return PENDING, f"{approved_counts[-1]} are approved, up to {most} need no approval"

@@ -56,6 +56,7 @@ def renew(session: Session, site: SiteRow, issue: Issue | None, now: datetime) -
     Raises:
         Refusal: it is not due, is switched off, or the authority's key or time does not suffice.
     """
+    # A call whose answer got lost must not make a certificate that nobody holds.
     if site.next_certificate is not None:
         return site.next_certificate
     current = read_certificate(site.certificate.encode(), f"the certificate of {site.name}")
@@ -69,6 +70,7 @@ def renew(session: Session, site: SiteRow, issue: Issue | None, now: datetime) -
     except InputError as err:
         _log.error("the certificate of %s cannot be renewed: %s", site.name, err)
         _refuse("the authority's key is not at the coordinator: send an enrolment request")
+    # It ends with its authority at the latest, and would then not outlast the present one.
     if following.not_valid_after_utc <= current.not_valid_after_utc:
         _refuse("the federation's authority ends: see the coordinator")
 

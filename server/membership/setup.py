@@ -95,8 +95,10 @@ def create_server(
         write_private(folder.settings_file, text.encode()) if database else write_text(folder.settings_file, text)
         for room in (folder.flower_database.parent, folder.models, folder.work, folder.logs):
             room.mkdir(mode=0o700)
+        # Last: where the database fails, the new folder disappears with everything in it.
         engine = open_database(folder.database_url(folder.settings()))
         try:
+            # Another coordinator's database would be migrated, and both would write to it.
             if database and inspect(engine).get_table_names():
                 raise InputError(
                     "the database has tables already", where="--database", remedy="create an empty one: createdb NAME"

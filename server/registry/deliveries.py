@@ -35,6 +35,7 @@ class Deliveries:
 
             if delivery is None:
                 session.add(DeliveryRow(version=name, site=site, sent=self.clock()))
+            # It gets the version a second time, and so holds a copy that it once had deleted.
             elif delivery.purged is not None:
                 delivery.sent = self.clock()
                 delivery.purged = None
@@ -51,6 +52,8 @@ class Deliveries:
         """A site says that it holds none of these weights any more."""
         with transaction(self.engine) as session:
             for row in session.scalars(_deliveries(site)):
+                # Versions can share weights: the digest may have been owed for another version, while this one is in
+                # use.
                 if version_of(row).weights in digests and row.state not in {"active", "superseded"}:
                     delivery = session.get_one(DeliveryRow, (row.name, site))
                     delivery.purged = self.clock()

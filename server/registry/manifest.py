@@ -104,6 +104,7 @@ def check_files(folder: Path, manifest: Manifest, digest: str) -> None:
 
     try:
         file_names = {path.name for path in folder.iterdir()}
+        # A file too many counts too: whoever loads the folder might load that one.
         if odd := sorted(file_names ^ digests.keys()):
             raise EvidenceError(
                 f"{folder / odd[0]}: {'does not belong there' if odd[0] in file_names else 'is missing'}"

@@ -54,6 +54,7 @@ def write_export(
         if onnx:
             write_onnx(folder, card)
     except OSError as err:
+        # A part of an export could be taken for a whole one.
         shutil.rmtree(folder, ignore_errors=True)
         raise unwritable(err, folder) from err
 

@@ -40,6 +40,7 @@ class Quarantine:
             detail = f"{kind}: {reason}" + (f" (weights {digest})" if digest else "")
             session.add(EventRow(at=now, campaign=campaign, site=site, kind="quarantined", detail=detail))
 
+            # Only an active one: a revoked site must not turn into one that can be readmitted.
             if row.state == "active" and row.bad_replies >= self.limit:
                 row.state = "suspended"
                 why = f"{row.bad_replies} bad replies in a row"

@@ -235,6 +235,7 @@ class Registry:
         with transaction(self.engine) as session:
             check_usable(version_row(session, name))
         version = self.verify(name)
+        # The state of the ancestors too: the reader of a model card sees that one was quarantined.
         chain = [f"{v.name} ({v.state})" for v in self.lineage(name)]
         card = self.card(name)
 

@@ -61,6 +61,7 @@ def write_version(
     try:
         # What an earlier attempt left.
         shutil.rmtree(part, ignore_errors=True)
+        # Weights can tell of those they were trained on: for the coordinator's account alone.
         part.mkdir(mode=0o700, parents=True)
         weights = save_checkpoint(part, state, card)
         manifest = Manifest(

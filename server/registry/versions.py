@@ -19,6 +19,7 @@ Condition = Literal["active", "superseded", "quarantined", "withdrawn"]
 CHANGES: Mapping[str, frozenset[str]] = {
     "active": frozenset({"superseded", "quarantined", "withdrawn"}),
     "superseded": frozenset({"quarantined", "withdrawn"}),
+    # A withdrawn version can turn out to have seen a patient who revokes later.
     "withdrawn": frozenset({"quarantined"}),
     "quarantined": frozenset(),
 }
