@@ -224,6 +224,7 @@ def _revocation(leaf: Leaf) -> Revocation | None:
     if leaf.entry.kind != "revocation" or leaf.document is None:
         return None
     try:
+        # A record of an older version may not fit: the event is written without its details.
         return read_revocation(leaf.document)
     except EvidenceError:
         return None

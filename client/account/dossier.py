@@ -97,6 +97,7 @@ def _leaves(
     site: SiteLog, session: Session, receipt: str, campaigns: list[int], ours: PublicKey, coordinator: PublicKey
 ) -> Iterator[tuple[str, bytes]]:
     sources = [f"{kind}:{receipt}" for kind in _KINDS]
+    # Of the last campaign alone, whose attestation is enclosed.
     sources += [kind.format(campaign) for campaign in campaigns[-1:] for kind in _CAMPAIGN_KINDS]
     records = [item for source in sources if (item := site.log.opened(session, source)) is not None]
     if not records:
@@ -104,6 +105,7 @@ def _leaves(
 
     # One checkpoint for all of them: the newest that both have signed, which covers the most leaves.
     for envelope in site.log.checkpoints(session):
+        # Signed by the site alone, it could be made up for this dossier.
         if not (signed_by(envelope, ours) and signed_by(envelope, coordinator)):
             continue
         size = decode(Checkpoint, envelope.body).size

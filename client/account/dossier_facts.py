@@ -59,6 +59,7 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
 
 def _held(accounts: Sequence[Account]) -> list[Version]:
     """The versions that the site received of all of them, each once."""
+    # Several patients of a receipt share the versions that saw them.
     return list({version.weights: version for account in accounts for version in account.versions or ()}.values())
 
 

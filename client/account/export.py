@@ -196,6 +196,7 @@ def _cell(value: object) -> object:
         return " ".join(map(str, value))
     if isinstance(value, datetime):
         return value.isoformat()
+    # A reason or a role is free text, and the reader's spreadsheet would run it.
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value

@@ -44,6 +44,7 @@ def site_notice(ledger: Ledger, settings: SiteSettings, kind: Daily, now: dateti
         ]
 
     due = by_due[0].due if by_due else None
+    # Mail and chat leave the hospital: the last look before they do.
     safe = tuple(replace(line, items=_no_names(ledger, line.items)) for line in lines)
     return Notice(kind, settings.name, now, safe, due, settings.console.public_url)
 

@@ -58,6 +58,7 @@ class Reminders:
             return
         self._last_look = now
         due_counts = nearly_due(self.ledger.standing(), now)
+        # With the day in it, the same counts are said again on the next day.
         if self._last_reminder == (now.date(), due_counts):
             return
         self._last_reminder = (now.date(), due_counts)

@@ -72,6 +72,7 @@ def topic_of(resource: Mapping[str, Any]) -> Topic:
         return Topic.RESEARCH if is_research else Topic.PRIVACY
     if by_scope & _OTHER:
         return Topic.UNPLACED if is_research else Topic.OTHER
+    # The author meant something by this scope, and nobody can tell what.
     if by_scope or "scope" in resource:
         return Topic.UNPLACED
     if is_research:

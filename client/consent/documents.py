@@ -186,6 +186,7 @@ def _check_basis(resource: Mapping[str, Any], r5: bool) -> None:
 
     for policy in objects_of(resource, "policyBasis" if r5 else "policy", one=r5):
         for name in ("uri", "url"):
+            # For the check alone: it raises unless the field is text.
             text_of(policy, name)
 
 
@@ -195,6 +196,7 @@ def _r4_root(resource: Mapping[str, Any]) -> Provision:
         return root
     # R4: the base rule that provisions are exceptions to.
     base = {coding.code for coding in _codings(object_of(resource, "policyRule")) if coding.system == _ACT_CODES}
+    # Several base rules contradict each other, and decide nothing.
     permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
 
     return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.nested)
@@ -259,6 +261,7 @@ def _labels(value: Mapping[str, Any]) -> tuple[Coding, ...]:
 
 def _some(codings: tuple[Coding, ...]) -> tuple[Coding, ...]:
     if not codings:
+        # Passed over, it would leave a provision without codes, which is about everything.
         raise UnreadableConsentError("a provision's code in words alone")
     return codings
 
@@ -267,6 +270,7 @@ def _period(value: Mapping[str, Any]) -> Span:
     period = object_of(value, "period")
     start = text_of(period, "start")
     end = text_of(period, "end")
+    # A period that is given by days or years begins with their first instant and ends with their last.
     return Span(read_date(start).first if start else _ALWAYS, read_date(end).last if end else _FOREVER)
 
 

@@ -139,6 +139,7 @@ def _denied_below(provision: Provision, question: Question) -> ProvisionAnswer:
 
 def _with_exceptions(provision: Provision, deeper: ProvisionAnswer, reach: Reach) -> ProvisionAnswer:
     if deeper is not None and not isinstance(deeper, Perhaps):
+        # An exception is no surer about the question than the provision around it.
         return NOT_KNOWN if reach is Reach.MAYBE and isinstance(deeper, Permit | Deny) else deeper
     is_named_here = bool(provision.codes or provision.purposes)
     if provision.permits is None:
@@ -161,6 +162,7 @@ def _reach(provision: Provision, question: Question) -> Reach:
 
 
 def _policy_reach(provision: Provision, question: Question) -> Reach:
+    # Codes of findings or drugs say which data are meant, and name no use of them.
     if question.by_name and all(is_content(code) for code in provision.codes):
         return Reach.NO
     return policy_reaches(provision.codes, question.policy_code)

@@ -86,6 +86,7 @@ def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) ->
     statements = [read(resource) for resource in versions]
     if len(statements) == 1 or all(isinstance(one.verdict, Silent) for one in statements):
         return statements[0]
+    # As new as the newest of them: no document in between may outweigh the doubt.
     latest = max((one.signed for one in statements if one.signed is not None), key=lambda span: span.last, default=None)
 
     return replace(statements[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
@@ -153,6 +154,7 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
     undated_answers = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
 
     if undated_answers:
+        # A withdrawal needs no date where nothing is there that could be newer.
         if not older and all(one.withdrawn is not None and isinstance(one.verdict, Deny) for one in undated_answers):
             return None, undated_answers[0].verdict
         return None, Unknown("a consent without a date, so that nobody knows which is the last")

@@ -44,6 +44,7 @@ def state(resource: Mapping[str, Any], question: Question) -> Statement:
     """Read one version of a consent as far as it goes; never fails."""
     topic = topic_of(resource)
     policies = policy_texts(resource)
+    # All versions of the initiative's forms replace each other, other documents only those with the same policies.
     template: object = "mii-broad-consent" if form_of(policies) else (topic is Topic.RESEARCH, policies)
 
     try:

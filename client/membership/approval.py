@@ -28,22 +28,22 @@ def approved_digests(settings: SiteSettings) -> frozenset[str]:
 
 def approve(path: Path, digest: str) -> bool:
     """Add a digest to the `site.toml` at `path`, keeping comments; False if it was already approved."""
-    approved_digests = parse_digest(digest)
+    new_digest = parse_digest(digest)
     text = _read(path)
     old = _listed(path)
-    if approved_digests in {parse_digest(entry) for entry in old}:
+    if new_digest in {parse_digest(entry) for entry in old}:
         return False
     # Edited as text, so that comments and order stay. `_write` checks that nothing else has changed.
     opening = _ARRAY.search(text)
     if opening:
-        new_text = f'{text[: opening.end()]}\n    "{approved_digests}",{text[opening.end() :]}'
+        new_text = f'{text[: opening.end()]}\n    "{new_digest}",{text[opening.end() :]}'
     else:
         table = _TABLE.search(text)
         at = table.start() if table else len(text)
         before = text[:at] if not text[:at] or text[:at].endswith("\n") else f"{text[:at]}\n"
-        new_text = f'{before}{_KEY} = [\n    "{approved_digests}",\n]\n{text[at:]}'
+        new_text = f'{before}{_KEY} = [\n    "{new_digest}",\n]\n{text[at:]}'
 
-    _write(path, text, new_text, [approved_digests, *old])
+    _write(path, text, new_text, [new_digest, *old])
 
     return True
 

@@ -96,6 +96,7 @@ def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
     settings = folder.settings()
     bundle = check_bundle(data, settings, now)
     room = _room_of(folder, bundle.certificate)
+    # Before anything is written: settings that cannot be edited leave the folder as it is.
     text = _with_addresses(folder, bundle.bundle)
     write_bytes(folder.ca_certificate, bundle.bundle.authority.encode())
     write_bytes(folder.coordinator_key, bundle.coordinator.pem)

@@ -73,6 +73,7 @@ class CertificateRenewal:
         following = read_certificate(pem.encode(), "the coordinator's answer")
         authority = load_certificate(self.folder.ca_certificate)
         check_issued(following, authority, SITE, self.clock(), "the renewed certificate")
+        # Whatever the coordinator answers: the site keeps its name and its key.
         ours = load_ec_key(self.folder.tls_key).public_key() == following.public_key() == current.public_key()
         if not ours or common_name(following) != common_name(current):
             raise EvidenceError("the renewed certificate is for another key or name")

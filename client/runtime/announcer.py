@@ -132,12 +132,14 @@ class Announcer:
                 self._register(self._stub)
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
+                # Only after an answer: the doctor shows by it how long the coordinator has been silent.
                 self.on_answer()
                 if self.recipients is not None:
                     self.recipients.step(self._stub)
                 if self.evidence is not None:
                     self.evidence.exchange(self._stub)
 
+            # At every step that calls: another hospital waits for the tokens of a patient that both have.
             if self.links is not None:
                 self.links.exchange(self._stub)
             self._failures = 0
@@ -145,6 +147,7 @@ class Announcer:
                 self.close()
                 self._next_beat = now  # the next step uses the new certificate
         except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
+            # All that failed is done again from the start, with a connection of its own.
             self._failures += 1
             delay = _BACKOFF.delay(self._failures, self.rng)
             self._next_try = now + delay

@@ -88,6 +88,7 @@ def expiry(home: Path) -> datetime | None:
 def _become(address: str, token_file: str, home: str, variables: dict[str, str], is_ours: bool) -> None:
     from flwr.supernode.cli.flwr_clientapp import flwr_clientapp  # noqa: PLC0415 - only in the forked process
 
+    # Forked from another process, it would not notice that the launcher was killed.
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     forked.take_name("flwr-clientapp")
     os.chdir(home)

@@ -153,6 +153,7 @@ def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime, *, o
 
     coordination = probes.service("coordination", settings.coordination, proxy)
     yield from coordination
+    # It calls with the site's key; without a connection it would repeat the failure above.
     if not checks.failed(coordination) and opens_keys:
         yield from _approval(folder)
 

@@ -65,6 +65,7 @@ def _consent_service(
         detail = f"{len(active)} certificates issued by this site, {len(withdrawn_clients)} withdrawn"
         yield checks.ok(f"{name} clients", detail)
 
+        # The first one to end cuts off a program of the hospital that sends withdrawals.
         if active:
             first = min(client.until for client in active)
             remedy = "see fedforget-site consent-client list; remove and add again the clients in use"

@@ -84,6 +84,7 @@ class Launcher:
 
     def _decide(self, task: Task) -> Task | None:
         """Start or refuse a task; returns the next task if it arrived meanwhile."""
+        # Approval is of a digest; a changed installation could run something else under it.
         is_approved = _is_intact() and task.digest in self._approved()
         level, decision = (logging.INFO, "approved") if is_approved else (logging.WARNING, "refused")
         log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
@@ -104,6 +105,7 @@ class Launcher:
         with tempfile.TemporaryDirectory(prefix=_TASK_PREFIX, dir=self._folder.flower_home) as name:
             home = Path(name)
             token = home / "token"
+            # In a file: arguments and the environment of a process can be read by others.
             write_private(token, task.token.encode())
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
             is_ours = task.digest == installed_bundle().digest

@@ -48,6 +48,7 @@ def site_bundle(folder: SiteFolder, out: Path, now: datetime) -> list[str]:
 
 def _patients(folder: SiteFolder, settings: SiteSettings) -> set[str]:
     """Identifiers of patients, studies and files that this folder knows in plain text."""
+    # A consent office may name its files by patients.
     words = {path.name for path in folder.inbox.rglob("*")} if folder.inbox.is_dir() else set()
     words |= {Path(word).stem for word in words}
 

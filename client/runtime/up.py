@@ -36,6 +36,7 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
     folder = SiteFolder(folder.root.resolve())  # children may have another working directory
     here = {FOLDER_VARIABLE: str(folder.root)}
     env = {**own_environment(settings, os.environ), **environment(folder.flower_home), **here}
+    # Only the SuperNode takes its proxy from the environment; for the others `site.toml` decides.
     outward = {**without_proxies(env), **supernode_environment(proxy_of(settings), settings.gateway)}
 
     def own(module: str) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ class Control:
                 return bool(self._client.StopRun(StopRunRequest(run_id=run)).success)
             except httpx.HTTPStatusError as err:
                 reason = FlowerError.from_json(err.response.text)
+                # The run may have ended between the look at it and this call.
                 if reason is not None and reason.code == ApiErrorCode.RUN_ALREADY_FINISHED:
                     return False
                 raise
@@ -155,6 +156,7 @@ def _translated(act: str) -> Iterator[None]:
         failure_text = (
             f"{reason.message} (Flower's code {reason.code})" if reason else f"HTTP {err.response.status_code}"
         )
+        # What is tried again must differ from what would be refused again.
         if err.response.is_server_error:
             raise UnavailableError(f"SuperLink could not {act}: {failure_text}") from err
         raise WireError(f"SuperLink refused to {act}: {failure_text}") from err

@@ -79,6 +79,7 @@ class Coordinator:
 
     def tick(self) -> None:
         """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
+        # First: a run is of no use to a hospital whose node cannot connect.
         self._nodes.compare()
         row = self.house.store.open()
         if row is None:
@@ -170,6 +171,7 @@ class Coordinator:
 
     def _runs_on(self, run: int) -> bool:
         try:
+            # A run that SuperLink has never heard of does nothing either.
             return self.runs.status(run).status != "finished"
         except WireError:
             return False
@@ -177,6 +179,7 @@ class Coordinator:
     def _stop_ended(self) -> None:
         """Stop the run of a campaign that was cancelled."""
         with transaction(self.house.engine) as session:
+            # A command in another process ended the campaign; only this one holds the connection to SuperLink.
             end_states = [CampaignState.CANCELLED, CampaignState.FAILED]
             rows = session.scalars(
                 select(CampaignRow).where(CampaignRow.state.in_(end_states), CampaignRow.run.is_not(None))
@@ -200,6 +203,7 @@ def run_loop(tick: Callable[[], None], sleep: Callable[[float], None] = time.sle
         except (FedForgetError, SQLAlchemyError) as error:
             # A database's own message quotes the statement with its values.
             text = str(error) if isinstance(error, FedForgetError) else f"the database failed: {type(error).__name__}"
+            # Every two seconds: a database that is down overnight would fill the log.
             if text != last:
                 log.warning("%s", text)
                 last = text
@@ -248,7 +252,9 @@ def main() -> None:
         def tick() -> None:
             coordinator.tick()
             desk.keep_up()
+            # After the tick, which may just have ended the campaign.
             wiper.step(campaign_is_open=house.store.open() is not None)
+            # Last, so that a step that hangs or fails shows in the age of this file.
             house.folder.tick.touch()
 
         def rest(seconds: float) -> None:

@@ -52,6 +52,7 @@ def examine(folder: ServerFolder, now: datetime, *, opens_keys: bool = True) -> 
     try:
         settings = folder.settings()
     except ConfigError as err:
+        # Everything below reads the settings.
         return [*findings, Check("server.toml", "fail", err.problem, err.remedy or "correct the file")]
 
     up_runs = is_up(folder.root)

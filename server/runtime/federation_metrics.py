@@ -32,6 +32,7 @@ class FederationCollector(Collector):
 
         try:
             metrics = self._federation()
+        # No metrics at all would look like a coordinator that is gone.
         except SQLAlchemyError:
             metrics = ()
 

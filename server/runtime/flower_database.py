@@ -46,6 +46,7 @@ def node_keys(database: Path) -> frozenset[bytes]:
     """
     try:
         with closing(
+            # Read only: SuperLink owns the database, and a file that is missing must not be made here.
             sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_WAIT_SECONDS)
         ) as connection:
             rows = connection.execute("SELECT public_key, status FROM node WHERE public_key IS NOT NULL").fetchall()

@@ -131,6 +131,7 @@ class Gateway:
             await self._forward(request, send)
         finally:
             self._running[client] -= 1
+            # Otherwise the table would grow by every address that ever called.
             if not self._running[client]:
                 del self._running[client]
 

@@ -57,6 +57,7 @@ class NodeSignIn:
         try:
             key, signature = (b64decode(headers[name], validate=True) for name in (KEY, SIGNATURE))
             signed_at = datetime.fromisoformat(headers[TIME])
+            # A request that somebody recorded is of no use after five minutes.
             if signed_at.tzinfo is None or abs(self._now() - signed_at) > TOLERANCE:
                 return False
             message = headers[TIME].encode("ascii")
@@ -71,6 +72,7 @@ class NodeSignIn:
                 # Asked again inside: while this request waited for the lock, another one may have read the keys.
                 if self._is_due(key):
                     self._asked = time.monotonic()
+                    # In a thread: SQLite may wait for SuperLink, and every other request with it.
                     self._keys = await asyncio.to_thread(self._read)
 
         return key in self._keys

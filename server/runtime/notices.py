@@ -78,6 +78,7 @@ def server_notice(house: CoordinatorContext, kind: Daily, now: datetime) -> Noti
         if kind == "digest":
             owed = select(AttestationRow.campaign).where(AttestationRow.envelope == "")
             running = select(CampaignRow).where(CampaignRow.open.is_(True))
+            # A campaign with a run is at work; without one, or put off, it waits for something.
             waiting = [row.number for row in session.scalars(running) if row.retry_at is not None or row.run is None]
             needs_by_site = needs(session, settings.policy)
             lines += [

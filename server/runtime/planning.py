@@ -22,6 +22,7 @@ def plan(house: CoordinatorContext) -> None:
     now = house.store.clock()
     settings = house.settings
     active = house.registry.active()
+    # The first training is asked for by a person; until then there is nothing to forget from.
     if active is None:
         return
     with transaction(house.engine) as session:
@@ -31,6 +32,7 @@ def plan(house: CoordinatorContext) -> None:
 
     one = settings.experiment.campaign.aggregation == "replace"
     recent = recent_campaigns(house, now)
+    # What is overdue comes before what the policy would collect further.
     decision = overdue(now, sites, settings.policy, recent) or decide(
         now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None, renewal=renew
     )
@@ -64,6 +66,7 @@ def recent_campaigns(house: CoordinatorContext, now: datetime) -> dict[str, list
         campaigns = select(CampaignRow).where(CampaignRow.created > since, CampaignRow.sites.is_not(None))
         for row in session.scalars(campaigns):
             for name in row.sites or ():
+                # A site that has not unlearned in it yet counts from the campaign's plan.
                 sites_unlearned.setdefault((row.number, name), row.created)
 
     for (_, name), at in sites_unlearned.items():

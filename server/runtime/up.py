@@ -124,6 +124,7 @@ def up(folder: ServerFolder, *, only: str | None = None, as_json: bool) -> None:
         problem = "the console is enabled, but its parts are not installed"
         raise ConfigError(problem, where=str(folder.settings_file), remedy="pip install 'fedforget[console]'")
     processes = children(folder, settings) if only is None else (chosen(folder, settings, only),)
+    # Before anything starts: a key that others can read may be copied already.
     refuse_exposed(secrets_of(folder))
     number = monitor_of(settings, only)
 
@@ -138,6 +139,7 @@ def up(folder: ServerFolder, *, only: str | None = None, as_json: bool) -> None:
         engine = open_database(folder.database_url(settings))
 
         try:
+            # Within the lock: two processes must not migrate at the same time.
             migrate(engine)
             keep_up(
                 processes,
