@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 
-from common.errors import EvidenceError, InputError, RefusedError
+from common.errors import InputError
 from common.evidence.keys import PublicKey
 from common.files import write_bytes
-from common.platform.keys.certificates import fingerprint, parse_fingerprint, read_certificate
+from common.platform.keys.certificates import fingerprint, read_certificate
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 from common.platform.terminal.natural_order import natural
-from common.printable import printable
+from server.commands import request_fingerprint
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -68,7 +67,7 @@ def approve(
         with _session(folder) as session:
             name = read_request(session, data, replace_keys=replace_keys).request.name
         # Not within the transaction, which would keep the coordinator waiting while somebody telephones.
-        _compare(name, fingerprint(data), compare)
+        request_fingerprint.compare(name, fingerprint(data), compare)
         path = out or Path(f"{name}-join.json")
 
         with _session(folder) as session:
@@ -100,27 +99,6 @@ def approve(
             f"{approval.site} {approval.kind}; send it {path}, for `fedforget-site join`",
             as_json=as_json,
         )
-
-
-def _compare(name: str, found: str, given: str | None) -> None:
-    if given is not None:
-        # By telephone, since the file came over a channel on which somebody may have swapped it.
-        if parse_fingerprint(given, "--fingerprint") != found:
-            raise EvidenceError(
-                f"the request has the fingerprint {found}, not the one given: do not approve it; ask the hospital to "
-                "read out `sha256sum enrolment-request.json`, and to send the file again if it differs"
-            )
-
-        return
-
-    if not sys.stdin.isatty():
-        raise InputError(
-            "the request's fingerprint was not compared", remedy="ask the hospital for it and give --fingerprint"
-        )
-
-    typer.echo(f"Request of {printable(name)}, with the fingerprint\n  {found}", err=True)
-    if not typer.confirm("Does the hospital read out the same fingerprint, by telephone?", err=True):
-        raise RefusedError("not approved")
 
 
 @app.command("list", epilog="Example: fedforget-server site list --dir federation --json")
