@@ -141,14 +141,14 @@ def versions_that_may_remember(ledger: Ledger, standing: RevocationStatus) -> tu
     if not ledger.folder.has_database:
         return ()
     with reading(ledger.engine) as session:
-        held = _held(session)
-    return _that_may_remember(standing, versions_that_saw(ledger.engine, [standing.pseudonym]), held)
+        versions_held = _held(session)
+    return _that_may_remember(standing, versions_that_saw(ledger.engine, [standing.pseudonym]), versions_held)
 
 
 def _held(session: Session) -> list[Version]:
-    heard = heard_of(session)
+    lists_by_digest = heard_of(session)
     return [
-        Version(row.name, row.digest, row.received, row.purged, row.acknowledged, heard.get(row.digest))
+        Version(row.name, row.digest, row.received, row.purged, row.acknowledged, lists_by_digest.get(row.digest))
         for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
     ]
 

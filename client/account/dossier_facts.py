@@ -23,8 +23,8 @@ from common.protocol.recipients import as_plain
 
 def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str, Any]:
     """Who received what: this site by its own record, the others as the coordinator says."""
-    held = _held(accounts)
-    unheard = [version.name for version in held if version.heard is None]
+    versions_held = _held(accounts)
+    unheard = [version.name for version in versions_held if version.heard is None]
     return {
         "the_site_itself": [
             {
@@ -33,7 +33,7 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
                 "deleted": version.deleted,
                 "coordinator_told": version.told,
             }
-            for version in held
+            for version in versions_held
         ],
         "as_the_coordinator_says": [
             {
@@ -41,7 +41,7 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
                 "said": version.heard.at,
                 "recipients": as_plain(version.heard.recipients),
             }
-            for version in held
+            for version in versions_held
             if version.heard is not None
         ],
         "hospitals_in_the_attestation": sorted(

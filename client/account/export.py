@@ -105,24 +105,24 @@ def _version(version: Version) -> dict[str, Any]:
 
 def _recipients(account: Account) -> list[dict[str, Any]] | None:
     """Who received each version that may remember, as the coordinator said; None: it has said so of none."""
-    heard = [(version, version.heard) for version in account.versions or () if version.heard is not None]
-    if "recipients" in account.missing and not heard:
+    versions_with_lists = [(version, version.heard) for version in account.versions or () if version.heard is not None]
+    if "recipients" in account.missing and not versions_with_lists:
         return None
     return [
         {
             "version": version.name,
             "weights": version.weights,
-            "said_by_coordinator": told.at,
-            "recipients": as_plain(told.recipients),
+            "said_by_coordinator": recipient_list.at,
+            "recipients": as_plain(recipient_list.recipients),
         }
-        for version, told in heard
+        for version, recipient_list in versions_with_lists
     ]
 
 
 def _named(account: Account) -> list[str]:
     """The recipients' names, each once."""
-    heard = [version.heard for version in account.versions or () if version.heard is not None]
-    return sorted({one.name or "not named" for told in heard for one in told.recipients})
+    lists = [version.heard for version in account.versions or () if version.heard is not None]
+    return sorted({one.name or "not named" for recipient_list in lists for one in recipient_list.recipients})
 
 
 def _audit(digest: str, said: Unlearning) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class RecipientLists:
         now = self.clock()
         with reading(self.engine) as session:
             rows = session.execute(select(HoldingRow.digest, HoldingRow.acknowledged).order_by(HoldingRow.received))
-            holdings = [(digest, told is not None) for digest, told in rows]
+            holdings = [(digest, acknowledged_at is not None) for digest, acknowledged_at in rows]
         recently = self._asked is not None and timedelta(0) <= now - self._asked < ASK_EVERY
         if not holdings or (recently and frozenset(holdings) == self._asked_for):
             return
@@ -83,8 +83,10 @@ class RecipientLists:
                 lists = heard_of(session)
             request = messages.ListRecipientsRequest()
             for digest in received[-MAX_DIGESTS:]:
-                listed = lists.get(digest)
-                request.known.add(weights=digest, digest=b"" if listed is None else digest_of(listed.recipients))
+                known_list = lists.get(digest)
+                request.known.add(
+                    weights=digest, digest=b"" if known_list is None else digest_of(known_list.recipients)
+                )
             reply = stub.ListRecipients(request, timeout=CALL_SECONDS)
             self._keep({one.weights: from_messages(one.recipients) for one in reply.versions}, received)
             if not reply.more:

@@ -156,7 +156,7 @@ def _sections(
 ) -> list[Section]:
     origin = version.manifest.provenance
     here, there = deleted["at_the_coordinator"], deleted["copies_at_hospitals"]
-    exported = deleted["exported_copies"]
+    export_counts = deleted["exported_copies"]
     sections = []
     if origin.outcome is not None:
         sections.append(Section("What the outcome rests on", grounds_lines(origin.outcome, origin.grounds)))
@@ -177,7 +177,7 @@ def _sections(
     copies_line = (
         f"Copies at hospitals of versions out of use: {there['to_be_deleted']}; deletion acknowledged: "
         f"{there['acknowledged']}; not acknowledged: {there['not_acknowledged']}. Exported copies of such versions: "
-        f"{exported['to_be_deleted']}; not acknowledged: {exported['not_acknowledged']}. File: deletions.json."
+        f"{export_counts['to_be_deleted']}; not acknowledged: {export_counts['not_acknowledged']}. File: deletions.json."
     )
     studies = "not known of every hospital" if training["train_studies"] is None else training["train_studies"]
     total = f"Training studies in all: {studies}. File: training.json."

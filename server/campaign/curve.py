@@ -61,7 +61,7 @@ class CurveFile:
 
     def note(self, record: Round) -> None:
         """Add a round; one that an earlier run finished keeps its time."""
-        ended = self._ended.setdefault(record.round, self.clock())
+        end = self._ended.setdefault(record.round, self.clock())
         self._points.append(
             CurvePoint(
                 round=record.round,
@@ -69,7 +69,7 @@ class CurveFile:
                 validation_loss=record.validation_loss,
                 validation_auc=record.validation_auc,
                 missing=record.missing,
-                ended=ended,
+                ended=end,
             )
         )
         with suppress(OutputError):

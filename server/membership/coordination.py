@@ -255,7 +255,7 @@ class Coordination:
     ) -> messages.ListRecipientsReply:
         """Who else received the versions that the site received: the lists that differ from what it has."""
         now, pem = self._caller(context)
-        digests_of(known.weights for known in request.known)
+        digests_of(item.weights for item in request.known)
         with transaction(self._engine) as session:
             site = admitted(session, pem, now)
 

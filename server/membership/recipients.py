@@ -15,18 +15,18 @@ def lists_for(
     request: messages.ListRecipientsRequest, recipients: Mapping[str, Sequence[Recipient]]
 ) -> messages.ListRecipientsReply:
     """The lists that differ from those that the hospital has, as many as one answer holds."""
-    known = {one.weights: one.digest for one in request.known}
+    digests_there = {one.weights: one.digest for one in request.known}
     reply = messages.ListRecipientsReply()
     count = 0
 
-    for weights, received in recipients.items():
-        listed = received[:MAX_RECIPIENTS]
-        if known.get(weights) == digest_of(listed):
+    for weights, all_recipients in recipients.items():
+        first_recipients = all_recipients[:MAX_RECIPIENTS]
+        if digests_there.get(weights) == digest_of(first_recipients):
             continue
-        if count and count + len(listed) > _AT_ONCE:
+        if count and count + len(first_recipients) > _AT_ONCE:
             reply.more = True
             break
-        reply.versions.add(weights=weights, recipients=map(to_message, listed))
-        count += len(listed)
+        reply.versions.add(weights=weights, recipients=map(to_message, first_recipients))
+        count += len(first_recipients)
 
     return reply

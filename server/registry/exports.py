@@ -63,12 +63,12 @@ class Exports:
         Raises:
             InputError: no such version, or no export of it to this recipient is open.
         """
-        checked = _checked(recipient)
+        recipient_name = _checked(recipient)
         now = self.clock()
 
         with transaction(self.engine) as session:
             campaign = version_row(session, name).campaign
-            query = select(ExportRow).where(ExportRow.version == name, ExportRow.recipient == checked)
+            query = select(ExportRow).where(ExportRow.version == name, ExportRow.recipient == recipient_name)
             rows = session.scalars(query.where(ExportRow.purged.is_(None))).all()
             if not rows:
                 raise InputError(
@@ -78,7 +78,7 @@ class Exports:
                 )
             for row in rows:
                 row.purged = now
-            detail = f"{name}: deleted at {checked or 'a recipient who was not named'}"
+            detail = f"{name}: deleted at {recipient_name or 'a recipient who was not named'}"
             session.add(EventRow(at=now, campaign=campaign, kind="export-deleted", detail=detail))
 
             return len(rows)

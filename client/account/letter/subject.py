@@ -74,9 +74,9 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
 
 def _copies(ledger: Ledger, standing: RevocationStatus) -> tuple[int, int] | None:
     """Copies of the versions that may remember, and those of which the deletion is confirmed; None: not known."""
-    heard = [version.heard for version in versions_that_may_remember(ledger, standing)]
-    if not heard or None in heard:
+    lists = [version.heard for version in versions_that_may_remember(ledger, standing)]
+    if not lists or None in lists:
         return None
-    recipients = [one for listed in heard if listed is not None for one in listed.recipients]
+    recipients = [one for one_list in lists if one_list is not None for one in one_list.recipients]
 
     return len(recipients), sum(one.deleted is not None for one in recipients)

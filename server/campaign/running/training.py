@@ -77,8 +77,8 @@ class Trainer:
             on_round=on_round,
             quorum=terms.policy.quorum,
         )
-        kept = next((record.round for record in training.rounds if record.kept), None)
-        step(journal, STEP, Curve, lambda: (curve.finished(kept), None))
+        round_kept = next((record.round for record in training.rounds if record.kept), None)
+        step(journal, STEP, Curve, lambda: (curve.finished(round_kept), None))
 
         figures, _ = step(
             journal,

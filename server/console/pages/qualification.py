@@ -22,19 +22,19 @@ def pages(desk: Desk) -> list[Page]:
     store = store_of(house)
 
     def values(number: int) -> dict[str, Any]:
-        known = details(store, number)
+        facts = details(store, number)
         standing = store.standing(number)
         result = store.result(number)
         return {
             "number": number,
-            "known": known,
+            "known": facts,
             "plan": store.requested(number).plan,
             "standing": standing,
             "verdict": None if result is None else result.qualification,
             "valid_until": None if result is None else result.valid_until,
             "refused": {} if result is None else result.refused,
             "picture": _picture(result),
-            "is_open": known["state"] == "open",
+            "is_open": facts["state"] == "open",
             "states": QUALIFICATION_STATES,
             "criteria": CRITERIA,
         }

@@ -60,14 +60,16 @@ def pages(desk: Desk) -> list[Page]:
 
     def of_all(visit: Visit) -> tuple[list[CampaignRow], View]:
         with reading(house.engine) as session:
-            trained = select(PhaseRow.campaign).where(PhaseRow.step.in_(_TRAINED))
-            wanted = CampaignRow.kind.in_(("training", "retraining")) | CampaignRow.number.in_(trained)
-            rows = [*session.scalars(select(CampaignRow).where(wanted).order_by(CampaignRow.number.desc()))]
+            campaigns_with_training = select(PhaseRow.campaign).where(PhaseRow.step.in_(_TRAINED))
+            is_training = CampaignRow.kind.in_(("training", "retraining")) | CampaignRow.number.in_(
+                campaigns_with_training
+            )
+            rows = [*session.scalars(select(CampaignRow).where(is_training).order_by(CampaignRow.number.desc()))]
             session.expunge_all()
         view = view_of(visit, ("number",), "-number").of(len(rows))
-        ordered = rows if view.is_descending else rows[::-1]
+        rows_in_order = rows if view.is_descending else rows[::-1]
 
-        return ordered, view
+        return rows_in_order, view
 
     def shown(visit: Visit, row: CampaignRow) -> Training:
         with reading(house.engine) as session:
