@@ -35,7 +35,7 @@ def site_notice(ledger: Ledger, settings: SiteSettings, kind: Daily, now: dateti
     ]
     if kind == "digest":
         on_hold = [one for one in receipts if one.states.get(State.ON_HOLD)]
-        waiting = {doubt.asked.receipt for doubt in doubts(ledger)}
+        waiting = {doubt.revocation.receipt for doubt in doubts(ledger)}
         lines += [
             _line(APPROVE, (one.receipt for one in receipts if one.states.get(State.AWAITING_APPROVAL))),
             _line(DOUBTFUL, sorted(waiting)),

@@ -49,9 +49,9 @@ class RecipientLists:
 
     engine: Engine
     clock: Callable[[], datetime]
-    _asked: datetime | None = field(init=False, default=None)
+    _last_call: datetime | None = field(init=False, default=None)
     _asked_for: frozenset[tuple[str, bool]] = field(init=False, default=frozenset())
-    _told: str = field(init=False, default="")
+    _last_problem: str = field(init=False, default="")
 
     def step(self, stub: CoordinationStub) -> None:
         """Ask if it is due."""
@@ -59,13 +59,13 @@ class RecipientLists:
         with reading(self.engine) as session:
             rows = session.execute(select(HoldingRow.digest, HoldingRow.acknowledged).order_by(HoldingRow.received))
             holdings = [(digest, acknowledged_at is not None) for digest, acknowledged_at in rows]
-        recently = self._asked is not None and timedelta(0) <= now - self._asked < ASK_EVERY
+        recently = self._last_call is not None and timedelta(0) <= now - self._last_call < ASK_EVERY
         if not holdings or (recently and frozenset(holdings) == self._asked_for):
             return
 
         try:
             self._ask(stub, [digest for digest, _ in holdings])
-            self._told = ""
+            self._last_problem = ""
         except grpc.RpcError as err:
             if not isinstance(err, grpc.Call) or err.code() in _GONE:
                 raise
@@ -74,7 +74,7 @@ class RecipientLists:
             self._tell(f"the coordinator does not tell who received which model version: {why}")
         except WireError as err:
             self._tell(f"the coordinator's list of recipients is refused: {err}")
-        self._asked = now
+        self._last_call = now
         self._asked_for = frozenset(holdings)
 
     def _ask(self, stub: CoordinationStub, received: Sequence[str]) -> None:
@@ -106,6 +106,6 @@ class RecipientLists:
                     session.add(row)
 
     def _tell(self, problem: str) -> None:
-        if problem != self._told:
+        if problem != self._last_problem:
             _log.warning("%s", problem)
-        self._told = problem
+        self._last_problem = problem

@@ -74,12 +74,12 @@ def _answer(ledger: Ledger, number: str, meant: frozenset[int], actor: Actor, re
     used_again = len(doubt.candidates) - len(meant)
     fields = {
         "doubt": number,
-        "receipt": doubt.asked.receipt,
+        "receipt": doubt.revocation.receipt,
         "revoked": len(meant),
         "hold_ended": used_again,
     }
     outcome = (
-        f"{len(meant)} patient(s) have revoked under receipt {doubt.asked.receipt}"
+        f"{len(meant)} patient(s) have revoked under receipt {doubt.revocation.receipt}"
         if meant
         else "none of the candidates"
     )
@@ -122,9 +122,9 @@ def _rows(ledger: Ledger, waiting: tuple[Doubt, ...], names: Mapping[str, str]) 
     return [
         {
             "doubt": doubt.number,
-            "receipt": doubt.asked.receipt,
-            "received": doubt.asked.received,
-            "identifier": _shown(names, doubt.asked.pseudonym),
+            "receipt": doubt.revocation.receipt,
+            "received": doubt.revocation.received,
+            "identifier": _shown(names, doubt.revocation.pseudonym),
             "candidate": candidate.number,
             "patient": _shown(names, candidate.pseudonym),
             "set": str(sets[candidate.pseudonym]) if candidate.pseudonym in sets else "not registered",

@@ -63,7 +63,7 @@ class Provision:
         permits: what it says, or None where it says nothing itself.
         conditions: names of limits that the rule does not weigh, such as `actor`.
         labels: codings of `action` and `securityLabel`, where some systems write a purpose.
-        nested: its exceptions.
+        exceptions: to it, by provisions within it.
     """
 
     permits: bool | None
@@ -71,7 +71,7 @@ class Provision:
     codes: tuple[Coding, ...]
     purposes: tuple[Coding, ...]
     conditions: tuple[str, ...]
-    nested: tuple[Provision, ...]
+    exceptions: tuple[Provision, ...]
     labels: tuple[Coding, ...] = ()
 
 
@@ -81,14 +81,14 @@ class ConsentDocument:
 
     Attributes:
         status: code of its FHIR version.
-        signed: when the patient decided; None if not said.
-        updated: when this version was written; None if not said.
+        signing_date: when the patient decided; None if not said.
+        last_update: when this version was written; None if not said.
         root: its rules.
     """
 
     status: str
-    signed: Span | None
-    updated: datetime | None
+    signing_date: Span | None
+    last_update: datetime | None
     root: Provision
 
 
@@ -98,7 +98,7 @@ class VersionId:
 
     resource: str
     number: str
-    updated: datetime | None
+    last_update: datetime | None
 
 
 def read_version(resource: Mapping[str, Any]) -> VersionId:
@@ -132,7 +132,7 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     return ConsentDocument(
         status,
         read_date(signature_date) if signature_date else None,
-        version.updated,
+        version.last_update,
         _r5_root(resource) if r5 else _r4_root(resource),
     )
 
@@ -199,7 +199,7 @@ def _r4_root(resource: Mapping[str, Any]) -> Provision:
     # Several base rules contradict each other, and decide nothing.
     permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
 
-    return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.nested)
+    return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.exceptions)
 
 
 def _r4_provision(value: Mapping[str, Any], *, is_root: bool = False) -> Provision:
@@ -229,7 +229,7 @@ def _r5_provision(value: Mapping[str, Any], *, permits: bool) -> Provision:
     return _provision(value, permits, exceptions_inside)
 
 
-def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Provision, ...]) -> Provision:
+def _provision(value: Mapping[str, Any], permits: bool | None, exceptions: tuple[Provision, ...]) -> Provision:
     conditions = value.keys() - _WEIGHED
     if conditions - _NOT_WEIGHED:
         raise UnreadableConsentError("a provision with an element that FHIR does not define")
@@ -239,7 +239,7 @@ def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Pro
         tuple(coding for concept in objects_of(value, "code") for coding in _some(_codings(concept))),
         tuple(_coding(item) for item in objects_of(value, "purpose")),
         tuple(sorted(conditions)),
-        nested,
+        exceptions,
         _labels(value),
     )
 

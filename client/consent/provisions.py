@@ -81,17 +81,17 @@ def weigh(provision: Provision, question: Question) -> ProvisionAnswer:
         return Lapsed() if provision.permits and (is_named_here or not question.by_name) else None
 
     if question.by_name and not is_named_here:
-        return strictest([weigh(inner, question) for inner in provision.nested])
+        return strictest([weigh(inner, question) for inner in provision.exceptions])
     if provision.conditions:
         return Unknown(f"{_DEPENDS}{', '.join(provision.conditions)}, which is not weighed")
-    deeper = strictest([weigh_exception(inner, replace(question, by_name=False)) for inner in provision.nested])
+    deeper = strictest([weigh_exception(inner, replace(question, by_name=False)) for inner in provision.exceptions])
 
     return _with_exceptions(provision, deeper, reach)
 
 
 def weigh_exception(provision: Provision, question: Question) -> ProvisionAnswer:
     """What an exception says; one that names nothing excepts everything, which nobody means."""
-    is_nameless = not (provision.codes or provision.purposes or provision.conditions or provision.nested)
+    is_nameless = not (provision.codes or provision.purposes or provision.conditions or provision.exceptions)
     is_in_force = question.at is None or provision.period.holds(question.at)
     return _NAMES_NOTHING if is_nameless and is_in_force else weigh(provision, question)
 
@@ -113,12 +113,12 @@ def is_conditional(said: ProvisionAnswer) -> bool:
 
 def permits_anything(provision: Provision) -> bool:
     """Whether there is any permission in it, for whatever."""
-    return provision.permits is True or any(permits_anything(inner) for inner in provision.nested)
+    return provision.permits is True or any(permits_anything(inner) for inner in provision.exceptions)
 
 
 def is_empty(provision: Provision) -> bool:
     """Whether it says nothing at all."""
-    return provision.permits is None and not (provision.nested or provision.codes or provision.purposes)
+    return provision.permits is None and not (provision.exceptions or provision.codes or provision.purposes)
 
 
 def _is_labelled(provision: Provision, question: Question) -> bool:
@@ -131,7 +131,7 @@ def _denied_below(provision: Provision, question: Question) -> ProvisionAnswer:
     """What is no answer by itself may still hold a no: `treatment is permitted, but no training on it`."""
     question_by_name = replace(question, by_name=True)
     # `weigh` looks below by itself: to look twice at each level would double the work with every level.
-    answers = [weigh(inner, question_by_name) for inner in provision.nested]
+    answers = [weigh(inner, question_by_name) for inner in provision.exceptions]
     is_denied = any(isinstance(answer, Deny) or answer == _DENIED_BELOW for answer in answers)
 
     return _DENIED_BELOW if is_denied else None
@@ -143,12 +143,12 @@ def _with_exceptions(provision: Provision, deeper: ProvisionAnswer, reach: Reach
         return NOT_KNOWN if reach is Reach.MAYBE and isinstance(deeper, Permit | Deny) else deeper
     is_named_here = bool(provision.codes or provision.purposes)
     if provision.permits is None:
-        return Unknown("a provision that neither permits nor denies") if is_named_here or provision.nested else None
+        return Unknown("a provision that neither permits nor denies") if is_named_here or provision.exceptions else None
     if provision.permits:
         return Permit() if reach is Reach.YES else Perhaps()
     if reach is Reach.MAYBE or deeper is not None:
         return NOT_KNOWN
-    return Deny("a provision denies it") if is_named_here or not provision.nested else BASE_DENIES
+    return Deny("a provision denies it") if is_named_here or not provision.exceptions else BASE_DENIES
 
 
 def _reach(provision: Provision, question: Question) -> Reach:

@@ -57,9 +57,9 @@ def of_research(document: ConsentDocument, kind: Kind, policies: frozenset[str],
 def _of_ended(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
     """Of a consent to research that is no longer active, or that was rejected."""
     if document.status == "inactive" and kind not in (Kind.NONE, Kind.CONSENT):
-        is_part = kind in (Kind.ADD_ON, Kind.PARTIAL_WITHDRAWAL) and bool(document.root.nested)
+        is_part = kind in (Kind.ADD_ON, Kind.PARTIAL_WITHDRAWAL) and bool(document.root.exceptions)
         timeless = replace(question, at=None)
-        names_others = is_part and all(weigh(inner, timeless) is None for inner in document.root.nested)
+        names_others = is_part and all(weigh(inner, timeless) is None for inner in document.root.exceptions)
         return OTHER_POLICY if names_others else END_ENDED
 
     if is_empty(document.root):
@@ -98,7 +98,7 @@ def _of_consent(document: ConsentDocument, kind: Kind, policies: frozenset[str],
     answer = weigh(document.root, question)
     if isinstance(answer, Permit) and not any(is_basis(text) for text in policies):
         return Unknown("a permission that names no policy, so that nobody can tell it from a form of withdrawal")
-    if kind is Kind.CONSENT and isinstance(answer, Deny) and not document.root.nested and not document.root.codes:
+    if kind is Kind.CONSENT and isinstance(answer, Deny) and not document.root.exceptions and not document.root.codes:
         return Unknown("a form of consent that permits nothing")
     return OTHER_POLICY if answer is None or isinstance(answer, Perhaps) else answer
 
@@ -109,9 +109,9 @@ def _of_named_end(document: ConsentDocument, kind: Kind, question: Question) -> 
     if is_empty(document.root):
         return end
     timeless = replace(question, at=None)
-    exception_verdict = strictest([weigh_exception(inner, timeless) for inner in document.root.nested])
+    exception_verdict = strictest([weigh_exception(inner, timeless) for inner in document.root.exceptions])
     if isinstance(exception_verdict, Deny) or (
-        not document.root.nested and isinstance(weigh(document.root, timeless), Deny)
+        not document.root.exceptions and isinstance(weigh(document.root, timeless), Deny)
     ):
         return end
     if exception_verdict is None and permits_anything(document.root) and weigh(document.root, timeless) == BASE_DENIES:
@@ -124,7 +124,7 @@ def _of_part(document: ConsentDocument, is_withdrawal: bool, question: Question)
     if is_withdrawal and is_empty(replace(document.root, permits=None)):
         return Unknown("a partial withdrawal that does not say of what")
     timeless_question = replace(question, at=None) if is_withdrawal else question
-    exception_verdicts = [weigh_exception(inner, timeless_question) for inner in document.root.nested]
+    exception_verdicts = [weigh_exception(inner, timeless_question) for inner in document.root.exceptions]
     if document.root.codes or document.root.purposes:
         exception_verdicts.append(weigh(document.root, timeless_question))
     verdicts_without_effect = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)

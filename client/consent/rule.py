@@ -87,9 +87,13 @@ def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) ->
     if len(statements) == 1 or all(isinstance(one.verdict, Silent) for one in statements):
         return statements[0]
     # As new as the newest of them: no document in between may outweigh the doubt.
-    latest = max((one.signed for one in statements if one.signed is not None), key=lambda span: span.last, default=None)
+    latest = max(
+        (one.signing_date for one in statements if one.signing_date is not None),
+        key=lambda span: span.last,
+        default=None,
+    )
 
-    return replace(statements[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
+    return replace(statements[0], verdict=_UNORDERED, signing_date=latest, withdrawn=None)
 
 
 def _still_revoked(
@@ -147,11 +151,11 @@ def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> A
 def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetime | None, Verdict]:
     """When the deciding document was signed, and what it says. A document that is silent replaces nothing."""
     older = sorted(
-        ((one.signed, one) for one in statements if one.signed is not None),
+        ((one.signing_date, one) for one in statements if one.signing_date is not None),
         key=lambda pair: pair[0].first,
         reverse=True,
     )
-    undated_answers = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
+    undated_answers = [one for one in statements if one.signing_date is None and not isinstance(one.verdict, Neutral)]
 
     if undated_answers:
         # A withdrawal needs no date where nothing is there that could be newer.

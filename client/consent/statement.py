@@ -28,13 +28,13 @@ class Statement:
 
     Attributes:
         template: documents of one template replace each other.
-        signed: when the patient decided; None if not said.
+        signing_date: when the patient decided; None if not said.
         withdrawn: when this version was written, if it is no longer active; the end of time where that is not said.
         by_name: whether a provision says it that names the policy or the purpose.
     """
 
     template: object
-    signed: Span | None
+    signing_date: Span | None
     withdrawn: datetime | None
     verdict: Verdict
     by_name: bool = False
@@ -56,9 +56,9 @@ def state(resource: Mapping[str, Any], question: Question) -> Statement:
         end_span = None
         by_name = False
     else:
-        signature_span = document.signed
+        signature_span = document.signing_date
         by_name = isinstance(weigh(document.root, replace(question, by_name=True)), Permit | Deny)
-        end_span = (document.updated or _FAR.first) if document.status == "inactive" else None
+        end_span = (document.last_update or _FAR.first) if document.status == "inactive" else None
 
     if REVOKED in resource and not isinstance(verdict, Deny):
         # On its own, so that no newer consent about the same other matter outweighs it, and before any real withdrawal.
@@ -84,7 +84,7 @@ def named_denial(resource: Mapping[str, Any], question: Question) -> Statement |
     policies = policy_texts(resource)
     template: object = "mii-broad-consent" if form_of(policies) else (True, policies)
 
-    return Statement(template, document.signed, None, verdict)
+    return Statement(template, document.signing_date, None, verdict)
 
 
 def _read(document: ConsentDocument, topic: Topic, resource: Mapping[str, Any], question: Question) -> Verdict:

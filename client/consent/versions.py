@@ -54,7 +54,7 @@ def _is_same(version: VersionId, resource: Resource, other: VersionId, text: Res
 
 
 def _moment(version: VersionId) -> datetime:
-    return version.updated or datetime.max.replace(tzinfo=UTC)
+    return version.last_update or datetime.max.replace(tzinfo=UTC)
 
 
 def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:
@@ -67,7 +67,7 @@ def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:
         )
         return [resource for number, resource in by_version if number == by_version[0][0]]
 
-    times = [(version.updated, resource) for version, resource in versions if version.updated is not None]
+    times = [(version.last_update, resource) for version, resource in versions if version.last_update is not None]
     if len(times) < len(versions):
         return [resource for _, resource in versions]
     times.sort(key=lambda pair: pair[0], reverse=True)

@@ -48,7 +48,7 @@ class Meaning:
 def meaning_of(ledger: Ledger, patients: Collection[str], kind: Kind, received: datetime) -> Meaning:
     """What a registration of these identifiers will mean; raises like `Ledger.record` for malformed ones."""
     people = {one.identifier: one for one in map(ledger.named, patients)}
-    known_identifiers = [identifier for identifier, one in people.items() if one.known]
+    known_identifiers = [identifier for identifier, one in people.items() if one.is_known]
     pseudonyms = [ledger.pseudonyms.of(identifier) for identifier in known_identifiers]
     subsets = ledger.subsets_of(known_identifiers)
     trained_count = sum(subset is Subset.TRAIN for subset in subsets.values())
@@ -64,7 +64,7 @@ def meaning_of(ledger: Ledger, patients: Collection[str], kind: Kind, received: 
     return Meaning(
         patients=len(people),
         known=len(known_identifiers),
-        unknown=sum(not one.known and not one.is_doubtful for one in people.values()),
+        unknown=sum(not one.is_known and not one.is_doubtful for one in people.values()),
         doubtful=sum(one.is_doubtful for one in people.values()),
         trained=trained_count,
         revoked=len(revoked_pseudonyms),

@@ -70,7 +70,7 @@ class Replayer:
         card: card of the model.
         state: the weights that it started from.
         available: studies that may be in the cohort.
-        stopped: patients who have revoked.
+        stopped_patients: who have revoked.
         access: opens and closes the recorded access to a number of patients.
     """
 
@@ -78,7 +78,7 @@ class Replayer:
     card: ModelCard
     state: State
     available: Iterable[Study]
-    stopped: frozenset[str]
+    stopped_patients: frozenset[str]
     access: Callable[[int], AbstractContextManager[None]]
 
     def run(self, said: Replay) -> Replayed:
@@ -147,7 +147,9 @@ class Replayer:
 
             studies_of_list[name] = tuple(there[key] for key in keys)
 
-        since = {s.patient for s in (*studies_of_list["retain"], *studies_of_list["calibration"])} & self.stopped
+        since = {
+            s.patient for s in (*studies_of_list["retain"], *studies_of_list["calibration"])
+        } & self.stopped_patients
         if since:
             raise RefusedError(f"{len(since)} patients of the retained set have revoked since and are not used again")
 

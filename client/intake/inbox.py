@@ -111,7 +111,7 @@ class Inbox:
             self._refuse(name, err.problem, None)
             return True
 
-        changed_at = datetime.fromtimestamp(max(content.changed, signature.changed), UTC)
+        changed_at = datetime.fromtimestamp(max(content.changed_at, signature.changed_at), UTC)
         files = (content, signature)
         signer = next((key for key in self.keys if _holds(key, signature.content, content.content)), None)
 

@@ -143,7 +143,7 @@ def permissions_of(ledger: Ledger) -> Permissions:
 
 def _signed(version: KnownVersion) -> datetime | None:
     try:
-        span = read_consent(version.document).signed
+        span = read_consent(version.document).signing_date
     except UnreadableConsentError:
         return None
 

@@ -25,7 +25,7 @@ class ReadFile:
     content: bytes = field(repr=False)
     device: int
     number: int
-    changed: float
+    changed_at: float
 
     def is_still(self, path: Path) -> bool:
         """Whether `path` is the same file with the same content."""

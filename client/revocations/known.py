@@ -27,12 +27,12 @@ class NamedPatient:
 
     Attributes:
         identifier: the cohort's spelling if the patient is known, else the normal form.
-        known: whether it names a patient of the site.
+        is_known: whether it names a patient of the site.
         alike: patients of the site whom it may mean; a person must say which, or none.
     """
 
     identifier: str = field(repr=False)
-    known: bool
+    is_known: bool
     alike: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
@@ -109,18 +109,18 @@ class KnownPatients:
 
     def _named(self, identifier: str, found: Mapping[str, Subset], *, exact: bool) -> NamedPatient:
         if identifier in found:  # an exact match, even if an older version wrote another form
-            return NamedPatient(identifier, known=True)
+            return NamedPatient(identifier, is_known=True)
         form = normal(identifier, shortened=True)
         if self._spelled is None:
             self._spelled = _by_normal_form(found)
         if form in found or form in self._spelled:
-            return NamedPatient(self._spelled.get(form, form), known=True)
+            return NamedPatient(self._spelled.get(form, form), is_known=True)
         if exact:
-            return NamedPatient(form, known=False)
+            return NamedPatient(form, is_known=False)
         # Only now: comparing spellings with a whole cohort is costly, and most identifiers are known.
         if self._alike is None:
             self._alike = LookAlikes(found)
-        return NamedPatient(form, known=False, alike=self._alike.of(form))
+        return NamedPatient(form, is_known=False, alike=self._alike.of(form))
 
 
 def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:

@@ -157,7 +157,7 @@ class Ledger(LedgerQueries):
         subsets = self._known.now(nobody_yet=also_unknown)
         people = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
         # Doubtful ones are not unknown: a person may still say that a patient is meant.
-        unknown = sum(not one.known and not one.is_doubtful for one in people.values())
+        unknown = sum(not one.is_known and not one.is_doubtful for one in people.values())
 
         # All or nothing: of a list that is recorded in part, the sender could not tell whom it has reached.
         if unknown and not also_unknown:
@@ -185,7 +185,7 @@ class Ledger(LedgerQueries):
             for p, name in names.items()
             if people[name].is_doubtful and (p in new or awaits_person(before.get(p, ())))
         }
-        here = sum(one.known for one in people.values())
+        here = sum(one.is_known for one in people.values())
         counts = here, len(people) - here - len(in_doubt), len(in_doubt)
 
         if names and not new:

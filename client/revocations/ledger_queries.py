@@ -75,7 +75,7 @@ class LedgerQueries:
         except IdentifierError:
             return False
 
-        return patient_of_text.known or patient_of_text.is_doubtful
+        return patient_of_text.is_known or patient_of_text.is_doubtful
 
     def standing(self, receipt: str | None = None) -> tuple[RevocationStatus, ...]:
         """All revocations, or those of a receipt, in the order in which they were recorded."""

@@ -44,7 +44,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
     plain = dict[int, str]()
     for number, pseudonym in names.items():
         request = asked[number].request
-        is_clear = answer_of[number].known or (asked[number].also_unknown and not answer_of[number].is_doubtful)
+        is_clear = answer_of[number].is_known or (asked[number].also_unknown and not answer_of[number].is_doubtful)
         # Plain cases share one statement. Whatever depends on what stands already goes through `add`.
         if (
             is_clear
@@ -68,7 +68,7 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
     for number in plain:
         request = asked[number].request
         due = first_due(request.received, ledger.days_to_answer)
-        is_known = int(answer_of[number].known)
+        is_known = int(answer_of[number].is_known)
         outcomes[number] = Receipt(request.receipt, 1, 0, request.received, due, others, is_known, 1 - is_known)
 
     # Whoever needs a closer look gets it one by one, when the others of the group are there.

@@ -177,7 +177,8 @@ def _sections(
     copies_line = (
         f"Copies at hospitals of versions out of use: {there['to_be_deleted']}; deletion acknowledged: "
         f"{there['acknowledged']}; not acknowledged: {there['not_acknowledged']}. Exported copies of such versions: "
-        f"{export_counts['to_be_deleted']}; not acknowledged: {export_counts['not_acknowledged']}. File: deletions.json."
+        f"{export_counts['to_be_deleted']}; not acknowledged: {export_counts['not_acknowledged']}. "
+        "File: deletions.json."
     )
     studies = "not known of every hospital" if training["train_studies"] is None else training["train_studies"]
     total = f"Training studies in all: {studies}. File: training.json."

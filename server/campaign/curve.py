@@ -53,15 +53,15 @@ class CurveFile:
     folder: Path
     clock: Callable[[], datetime]
     _points: list[CurvePoint] = field(init=False, default_factory=list)
-    _ended: dict[int, datetime] = field(init=False)
+    _end_times: dict[int, datetime] = field(init=False)
 
     def __post_init__(self) -> None:
         before = read_curve(self.folder)
-        self._ended = {point.round: point.ended for point in before.rounds if point.ended is not None}
+        self._end_times = {point.round: point.ended for point in before.rounds if point.ended is not None}
 
     def note(self, record: Round) -> None:
         """Add a round; one that an earlier run finished keeps its time."""
-        end = self._ended.setdefault(record.round, self.clock())
+        end = self._end_times.setdefault(record.round, self.clock())
         self._points.append(
             CurvePoint(
                 round=record.round,

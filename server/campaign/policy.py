@@ -32,9 +32,9 @@ class SiteState:
     last_failure: str = ""
     retrainings: int = 0
     """Published retrainings that were planned for it since it last unlearned: it leaves the work to all others."""
-    answered: bool = False
+    is_answered: bool = False
     """The newest of them began after it announced what waits: there is nothing that another one would forget."""
-    batched: bool = False
+    is_batched: bool = False
     """Its patients wait for the next retraining: no rung above carried their campaign."""
 
     def due(self, policy: PolicyConfig) -> datetime | None:
@@ -120,7 +120,7 @@ def _or_retrain(
     everybody = tuple(sorted(site.name for site in waiting))
     if batch_at is not None and batch_at <= now:
         return Start(everybody, "the retraining that patients wait for is due", "retraining")
-    able = [site for site in waiting if not site.needs_person(policy) and not site.batched]
+    able = [site for site in waiting if not site.needs_person(policy) and not site.is_batched]
     if not able:
         until = None if batch_at is None else f"patients wait for the retraining of {batch_at:%Y-%m-%d %H:%M} UTC"
         return Wait(until or f"needs a person: the campaigns for {', '.join(everybody)} failed", batch_at)
@@ -142,7 +142,7 @@ def _batch_at(
 
     One that failed is not begun again at once, and after too many a person begins it.
     """
-    in_batch = [site for site in waiting if site.batched and not site.needs_person(policy)]
+    in_batch = [site for site in waiting if site.is_batched and not site.needs_person(policy)]
     if not in_batch:
         return None
     due = min(site.due(policy) or now for site in in_batch)
@@ -177,7 +177,7 @@ def overdue(
         if not site.pending or not stuck or site.absent or due is None or now < due - near:
             continue
         # It may announce for ever what has been retrained away, and cost everybody a training each time.
-        if site.answered or site.leaves_it_to_others(policy):
+        if site.is_answered or site.leaves_it_to_others(policy):
             continue
         # Failures up to the limit are those of its own campaigns. What is beyond it are retrainings that failed.
         failed_since = site.failures - policy.max_failures if site.needs_person(policy) else site.failures

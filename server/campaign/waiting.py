@@ -61,8 +61,8 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
                 if failures
                 else "",
                 retrainings=len(retrainings),
-                answered=bool(retrainings and row.announced and retrainings[0].created >= row.announced),
-                batched=is_batched,
+                is_answered=bool(retrainings and row.announced and retrainings[0].created >= row.announced),
+                is_batched=is_batched,
             )
         )
 
@@ -100,7 +100,7 @@ def earliest_due(session: Session, policy: PolicyConfig) -> datetime | None:
     waiting = [
         site
         for site in site_states(session, policy)
-        if site.pending and not site.answered and not site.leaves_it_to_others(policy)
+        if site.pending and not site.is_answered and not site.leaves_it_to_others(policy)
     ]
     return min((due for site in waiting if (due := site.due(policy)) is not None), default=None)
 

@@ -21,9 +21,9 @@ from server.registry.versions import Condition, Version
 class Recovery:
     """What was found after a crash or a restored database."""
 
-    adopted: tuple[str, ...]
+    new_versions: tuple[str, ...]
     """Whole folders without a row; they have one now."""
-    removed: tuple[str, ...]
+    leftovers: tuple[str, ...]
     """Folders that were never finished, or damaged and without a row."""
     missing: tuple[str, ...]
     """Versions whose folder should be there and is not."""

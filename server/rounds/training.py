@@ -229,7 +229,7 @@ def average_round(
         if reply is None or weights is None:
             continue
         if config.keep_norms:
-            norms[name] = measure(weights, state).moved
+            norms[name] = measure(weights, state).norm
         del weights
         sites_taken.add(name)
         losses.append((registered[name], reply.loss))

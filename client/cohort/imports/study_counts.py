@@ -63,7 +63,7 @@ class Registration:
     """Registers the count with the coordinator; reads the data again only after an import."""
 
     folder: SiteFolder
-    _seen: tuple[int, int] | None = field(init=False, default=None)
+    _stamps: tuple[int, int] | None = field(init=False, default=None)
     _statement: bytes | None = field(init=False, default=None)
 
     def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
@@ -79,9 +79,9 @@ class Registration:
         key = self.folder.signing_key
         # The key counts as well: after a rotation the statement is signed again.
         stamps = path.stat().st_mtime_ns, key.stat().st_mtime_ns if key.exists() else 0
-        if stamps != self._seen:
+        if stamps != self._stamps:
             self._statement = signed_counts(self.folder)
-            self._seen = stamps
+            self._stamps = stamps
 
         if self._statement is None:
             return None

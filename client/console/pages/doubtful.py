@@ -28,8 +28,8 @@ def pages(desk: Desk) -> list[Page]:
 
     def look(visit: Visit) -> Response:
         doubt = _doubt(desk, visit)
-        desk.saw(visit, "patient-viewed", visit.field("purpose"), receipt=doubt.asked.receipt)
-        names = desk.ledger.identifiers([doubt.asked.pseudonym, *(one.pseudonym for one in doubt.candidates)])
+        desk.saw(visit, "patient-viewed", visit.field("purpose"), receipt=doubt.revocation.receipt)
+        names = desk.ledger.identifiers([doubt.revocation.pseudonym, *(one.pseudonym for one in doubt.candidates)])
         subsets = desk.ledger.subsets()
         candidates = [
             (one.number, names.get(one.pseudonym, "?"), str(subsets.get(one.pseudonym, ""))) for one in doubt.candidates
@@ -37,7 +37,7 @@ def pages(desk: Desk) -> list[Page]:
         return visit.render(
             "doubt.html.j2",
             doubt=doubt,
-            identifier=names.get(doubt.asked.pseudonym, "?"),
+            identifier=names.get(doubt.revocation.pseudonym, "?"),
             candidates=candidates,
             may_decide=visit.may({STEWARD}),
         )

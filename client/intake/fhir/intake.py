@@ -47,10 +47,10 @@ class TwoPatientsError(UnusableResourceError):
     """A consent or a request names two patients of the cohort, who are both on hold.
 
     Attributes:
-        kept: the version, once it is on the disk.
+        version: the one that names both, once it is on the disk.
     """
 
-    kept: Kept | None = None
+    version: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,5 +287,5 @@ class Intake:
 
 def _two_patients(kept: Sequence[Kept]) -> TwoPatientsError:
     error = TwoPatientsError(f"{_DISAGREE}; {_HELD}")
-    error.kept = kept[0]
+    error.version = kept[0]
     return error

@@ -88,7 +88,7 @@ def read_incoming(resource: Resource, *bases: str) -> IncomingConsent:
 
     status = resource.get("status")
     document = weighed(resource)
-    update_time = version.updated
+    update_time = version.last_update
 
     if update_time is not None and not _EARLIEST <= update_time <= _LATEST:
         # A slip of somebody's pen, which would come before or after everything: its arrival takes its place.

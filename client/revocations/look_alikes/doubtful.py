@@ -35,12 +35,12 @@ class Doubt:
 
     Attributes:
         number: receipt of the holds on all candidates; names the doubt.
-        asked: the revocation with the identifier.
+        revocation: the one with the identifier.
         candidates: the holds on the patients who may be meant.
     """
 
     number: str
-    asked: RevocationStatus
+    revocation: RevocationStatus
     candidates: tuple[RevocationStatus, ...]
 
 
@@ -115,8 +115,8 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDeci
         ]
         if {one.number for one in candidates} != {one.number for one in doubt.candidates}:
             raise RefusedError("somebody else has answered meanwhile: see fedforget-site revocations doubtful")
-        _revoke(ledger, writing, doubt.asked, [one for one in candidates if one.number in meant])
-        end_alike(ledger, writing, doubt.asked, candidates, meant, said)
+        _revoke(ledger, writing, doubt.revocation, [one for one in candidates if one.number in meant])
+        end_alike(ledger, writing, doubt.revocation, candidates, meant, said)
 
     return doubt
 
@@ -167,15 +167,17 @@ def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
     return len(frozenset[str]().union(*(others for _, others in unheard_patients.values())))
 
 
-def _revoke(ledger: Ledger, writing: Writing, asked: RevocationStatus, meant: Collection[RevocationStatus]) -> None:
+def _revoke(
+    ledger: Ledger, writing: Writing, revocation: RevocationStatus, meant: Collection[RevocationStatus]
+) -> None:
     """Record the revocation of the patients who are meant, with its own dates."""
     # Who is meant by an unclear consent is on hold, as if it had named them.
-    request = replace(request_of(asked), hold=asked.reason if is_doubt(asked.receipt) else "")
+    request = replace(request_of(revocation), hold=revocation.reason if is_doubt(revocation.receipt) else "")
     subsets = ledger.subsets()
     there = {
         s.pseudonym
         for s in of_patients(writing.session, [one.pseudonym for one in meant])
-        if s.receipt == asked.receipt
+        if s.receipt == revocation.receipt
     }
     new = {one.pseudonym: subsets.get(one.pseudonym) for one in meant if one.pseudonym not in there}
     ledger.insert(writing, request, new)

@@ -155,7 +155,7 @@ class Waves:
                 wave_step.processes[one.number] = Process(
                     patients=one.patients,
                     gap=gap,
-                    norm=measure(weights, self.parent).moved,
+                    norm=measure(weights, self.parent).norm,
                     passes=result.passes,
                     reached=gap < self.config.unlearn.tolerance,
                 )

@@ -58,7 +58,7 @@ def check(
         WireError: an array cannot be read.
     """
     try:
-        return walk(after, before, partial(judge, kind=kind, config=config, others=others, least=least)).moved
+        return walk(after, before, partial(judge, kind=kind, config=config, others=others, least=least)).norm
     except CheckpointError as err:
         # The names of unknown tensors were chosen by the sender.
         raise Rejected(ascii(err.problem)[1:-1][:200]) from None
@@ -85,9 +85,9 @@ def judge(step: Step, kind: str, config: GateConfig, others: Sequence[float] = (
     # With fewer than two others, one of them could set the bound for everybody.
     elif len(others) >= 2:
         usual = median_high(others)
-        if step.moved > config.train_norm * usual:
+        if step.norm > config.train_norm * usual:
             raise Rejected(
-                f"{kind} step of norm {step.moved:.3g}, other sites' are about {usual:.3g}; "
+                f"{kind} step of norm {step.norm:.3g}, other sites' are about {usual:.3g}; "
                 f"allowed is {config.train_norm:g} times that"
             )
 
@@ -135,7 +135,7 @@ def check_forgetting(step: Step, least: float) -> None:
     Raises:
         Rejected: nothing was unlearned.
     """
-    if not step.moved:
+    if not step.norm:
         raise Rejected("the unlearned model is the one that was sent")
     if step.relative < least:
         raise Rejected(

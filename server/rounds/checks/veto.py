@@ -45,17 +45,17 @@ class _Losses:
 
     aucs: tuple[Loss, ...]
     shares: tuple[Loss, ...]
-    balanced: Loss | None
+    balanced_accuracy: Loss | None
 
     def __len__(self) -> int:
-        return len(self.aucs) + len(self.shares) + (self.balanced is not None)
+        return len(self.aucs) + len(self.shares) + (self.balanced_accuracy is not None)
 
     def reasons(self, error: float, tolerance: float) -> list[str]:
         """One for each certain loss; balanced accuracy counts where no class alone is certain."""
         aucs = [loss.text for loss in self.aucs if loss.certain(error, tolerance)]
         shares = [loss.text for loss in self.shares if loss.certain(error, tolerance)]
-        if not shares and self.balanced is not None and self.balanced.certain(error, tolerance):
-            shares = [self.balanced.text]
+        if not shares and self.balanced_accuracy is not None and self.balanced_accuracy.certain(error, tolerance):
+            shares = [self.balanced_accuracy.text]
 
         return [*aucs, *shares]
 

@@ -121,7 +121,7 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
             cost=asdict(federation.meter),
             received=state_digest(state),
             unlearned=state_digest(weights),
-            norm=measure(weights, state).moved,
+            norm=measure(weights, state).norm,
         )
         # Durable before it is handed on: a restart must find each site's hours of work.
         journal.put(f"unlearn:{name}", unlearning, weights)

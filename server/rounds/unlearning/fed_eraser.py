@@ -82,7 +82,7 @@ def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
         # A site without a past norm was not in that round, and has no part in its replay.
         if reply is None or after is None or name not in past.norms:
             continue
-        norm = measure(after, state).moved
+        norm = measure(after, state).norm
         mean.add(Rescaled(state, after, past.norms[name] / norm if norm else 0.0), share_by_site[name])
         sites_taken.add(name)
         federation.meter.forward_units += reply.cost

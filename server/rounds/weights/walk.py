@@ -28,16 +28,16 @@ class BeyondError(WireError):
 class Step:
     """How far weights moved: L2 norms over all floating tensors that changed."""
 
-    moved: float
+    norm: float
     weights: float
     """Of the same tensors, before."""
 
     @property
     def relative(self) -> float:
-        """`moved / weights`; infinite where the weights were all zero."""
-        if not self.moved:
+        """`norm / weights`; infinite where the weights were all zero."""
+        if not self.norm:
             return 0.0
-        return self.moved / self.weights if self.weights else float("inf")
+        return self.norm / self.weights if self.weights else float("inf")
 
 
 class Workspace:

@@ -74,10 +74,10 @@ def main(
             state = preparation.card.build(seed).state_dict()
 
             for number, (after, steps) in enumerate(train(sites, state, config, rounds)):
-                largest = max(step.moved for step in steps)
+                largest = max(step.norm for step in steps)
                 typer.echo(
                     f"seed {seed} round {number}: relative {max(s.relative for s in steps):.3f}, "
-                    f"largest {largest / median_high(s.moved for s in steps):.2f} of the median"
+                    f"largest {largest / median_high(s.norm for s in steps):.2f} of the median"
                 )
                 state = after
 

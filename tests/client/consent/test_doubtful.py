@@ -72,7 +72,7 @@ def test_who_is_meant_has_revoked_with_the_dates_of_the_list(site: Ledger, asked
     request = asked(requester="guardian", policies=("p-1",))
     site.record(request, ["3"], also_unknown=True)
     (doubt,) = doubts(site)
-    assert doubt.asked.receipt == "r-1"
+    assert doubt.revocation.receipt == "r-1"
     answer(site, doubt.number, [doubt.candidates[0].number], PersonDecision(Actor("lee"), "same birth date"))
     first, second = site.of_patient("000003")
     assert (first.state, second.state, second.receipt) == (State.REFUSED, State.PENDING, "r-1")

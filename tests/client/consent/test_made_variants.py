@@ -226,12 +226,12 @@ def variants() -> Iterator[tuple[str, Change]]:
 def outcome(site: KnownPatients, patient: str, content: bytes) -> str:
     """What becomes of a list of one patient: refused, doubtful, known, or unknown."""
     try:
-        (identifier,) = parse_patient_list(content, "list", lambda text: site.named(text).known)
+        (identifier,) = parse_patient_list(content, "list", lambda text: site.named(text).is_known)
         named = site.named(identifier)
     except InputError:
         return "refused"
 
-    if named.known:
+    if named.is_known:
         assert named.identifier == patient
         return "known"
 
@@ -284,7 +284,7 @@ def test_another_patient_is_never_taken_for_one_who_is_known(tmp_path: Path, coh
             except IdentifierError:
                 continue
 
-            assert not named.known, (name, patient, change(patient))
+            assert not named.is_known, (name, patient, change(patient))
 
 
 PATIENTS = sorted({patient for patients in COHORTS.values() for patient in patients})
@@ -305,5 +305,5 @@ def test_white_space_unicode_forms_and_marks_in_any_mixture_make_a_known_patient
     cell = mark.format(before + unicodedata.normalize(form, patient) + after)
     (identifier,) = parse_patient_list(f"patient_id\n{cell}\n".encode(), "list")
     named = site.named(identifier)
-    assert named.known
+    assert named.is_known
     assert normal(named.identifier) == normal(patient)

@@ -140,7 +140,7 @@ def test_waiting_until_the_moment_it_names_is_enough_and_no_earlier_one_is(
 
 
 def test_a_retraining_that_patients_wait_for_is_not_begun_again_without_end_when_it_fails() -> None:
-    late = replace(waiting("north", since=NOW - 40 * DAY, due=NOW - DAY), batched=True)
+    late = replace(waiting("north", since=NOW - 40 * DAY, due=NOW - DAY), is_batched=True)
     assert isinstance(decide(NOW, [late], POLICY, False, {}), Start)
     failed = replace(late, failures=1, free_at=NOW + HOUR)
     assert decide(NOW, [failed], POLICY, False, {}) == Wait(
@@ -156,7 +156,7 @@ def test_a_hospital_that_announces_for_ever_and_does_not_unlearn_is_not_retraine
     stuck = replace(waiting("north", due=NOW - DAY), aside_until=NOW + DAY)
     assert isinstance(overdue(NOW, [stuck], POLICY, {}), Start)
     # What it announces was retrained away since.
-    assert overdue(NOW, [replace(stuck, retrainings=1, answered=True)], POLICY, {}) is None
+    assert overdue(NOW, [replace(stuck, retrainings=1, is_answered=True)], POLICY, {}) is None
     # It announces anew each time.
     assert isinstance(overdue(NOW, [replace(stuck, retrainings=1)], POLICY, {}), Start)
     assert overdue(NOW, [replace(stuck, retrainings=POLICY.max_failures)], POLICY, {}) is None

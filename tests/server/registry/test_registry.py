@@ -309,7 +309,7 @@ def test_a_version_whose_writer_died_before_its_row_is_adopted_whole(
     assert died.returncode == 9
     assert states(registry) == {"v0001": "active"}
     found = registry.recover()
-    assert (found.adopted, found.removed, found.missing) == (("v0002",), (), ())
+    assert (found.new_versions, found.leftovers, found.missing) == (("v0002",), (), ())
     assert states(registry) == {"v0001": "superseded", "v0002": "active"}
     assert same(registry.load("v0002"), card.build(5).state_dict())
     assert registry.get("v0002").parent == "v0001"
@@ -342,7 +342,7 @@ def test_a_version_that_another_process_recovered_before_its_row_is_published_on
     def clock() -> datetime:
         # Asked for the version's own moment, then for the row's: in between another process starts.
         if (registry.folder / "v0001").exists() and not recovered:
-            recovered.extend(registry.recover().adopted)
+            recovered.extend(registry.recover().new_versions)
         return NOON
 
     slow = Registry(registry.folder, registry.engine, clock)
@@ -361,8 +361,8 @@ def test_half_written_and_damaged_folders_without_a_row_are_removed(registry: Re
     (registry.folder / "v0003" / "model.safetensors").write_bytes(b"half")
     (registry.folder / "notes.txt").write_text("somebody else's")
     found = registry.recover()
-    assert found.adopted == ()
-    assert sorted(found.removed) == [".v0000.gone", ".v0002.part", "v0003"]
+    assert found.new_versions == ()
+    assert sorted(found.leftovers) == [".v0000.gone", ".v0002.part", "v0003"]
     assert sorted(path.name for path in registry.folder.iterdir()) == ["notes.txt", "v0001"]
 
 
@@ -373,7 +373,7 @@ def test_a_database_restored_from_before_gets_its_versions_back(
     empty = open_database(f"sqlite:///{tmp_path / 'restored.db'}")
     migrate(empty)
     restored = Registry(registry.folder, empty, clock)
-    assert restored.recover().adopted == ("v0001", "v0002")
+    assert restored.recover().new_versions == ("v0001", "v0002")
     assert states(restored) == {"v0001": "superseded", "v0002": "active"}
     assert [v.name for v in restored.lineage("v0002")] == ["v0002", "v0001"]
     assert restored.get("v0002").manifest.campaign == 1

@@ -71,9 +71,9 @@ class Telling:
         try:
             version = take()
         except TwoPatientsError as err:
-            if err.kept is None or self.may_say(err.kept.patient):
+            if err.version is None or self.may_say(err.version.patient):
                 raise
-            version = err.kept
+            version = err.version
 
         return version, receipt(version, self.numbers(version.patient, intake.counts(version)))
 

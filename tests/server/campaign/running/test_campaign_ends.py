@@ -299,7 +299,7 @@ def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(wor
     assert here.carry(here.plan("retraining", sites=["north"])) == "published"
     # It trained on, and says as before that patients wait.
     state = states_of(here)["north"]
-    assert (state.absent, state.answered, state.retrainings) == (False, True, 1)
+    assert (state.absent, state.is_answered, state.retrainings) == (False, True, 1)
     assert overdue(here.clock.now, [state], policy, {}) is None
     with transaction(here.engine) as session:
         assert earliest_due(session, policy) is None

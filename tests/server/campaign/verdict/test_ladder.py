@@ -183,7 +183,7 @@ def test_retrainings_wait_for_the_deadline_and_then_forget_all_who_wait(world: M
     with transaction(here.engine) as session:
         states = site_states(session, policy)
     by_name = {state.name: state for state in states}
-    assert (by_name["north"].batched, by_name["north"].failures, by_name["south"].batched) == (True, 0, False)
+    assert (by_name["north"].is_batched, by_name["north"].failures, by_name["south"].is_batched) == (True, 0, False)
     now = NOW + 29 * DAY
     assert decide(now, states, policy, False, {}) == Start(
         ("north", "south"), "the retraining that patients wait for is due", "retraining"
@@ -196,7 +196,7 @@ def test_retrainings_wait_for_the_deadline_and_then_forget_all_who_wait(world: M
     assert not here.sites["south"].forget
     here.announce("north", 0)
     with transaction(here.engine) as session:
-        assert not any(state.batched for state in site_states(session, policy))
+        assert not any(state.is_batched for state in site_states(session, policy))
     here.clock.now = NOW
 
 
@@ -206,7 +206,7 @@ def a_site(name: str, due: datetime | None, **more: object) -> SiteState:
 
 def test_a_site_whose_patients_wait_for_the_retraining_has_no_campaign_before_and_holds_up_no_other() -> None:
     policy = PolicyConfig(retrain_batch="deadline", lead_hours=24, min_batch=1)
-    north = a_site("north", NOW + 10 * DAY, batched=True)
+    north = a_site("north", NOW + 10 * DAY, is_batched=True)
     alone = decide(NOW, [north], policy, False, {})
     assert isinstance(alone, Wait)
     assert alone.until == NOW + 9 * DAY

@@ -57,7 +57,7 @@ def test_a_reply_of_another_shape_or_without_finite_values_is_rejected(
 
 def test_the_step_is_measured_against_the_weights_it_changes_not_against_frozen_ones() -> None:
     step = measure(moved(2.0), sent())
-    assert (step.moved, step.weights, step.relative) == (2.0, 10.0, 0.2)
+    assert (step.norm, step.weights, step.relative) == (2.0, 10.0, 0.2)
     assert measure(sent(), sent()).relative == 0.0
     zero = {"b": torch.zeros(2)}
     assert measure({"b": torch.ones(2)}, zero).relative == float("inf")

@@ -80,7 +80,7 @@ def test_the_mean_has_the_bits_of_one_over_decoded_states_in_any_order(precision
         for seed in order:
             step = mean.take(reply(seed, precision), sent(), nothing, share=shares[seed])
             wanted = measure(dict(reply(seed, precision)), sent())
-            assert step.moved == pytest.approx(wanted.moved, rel=1e-9)
+            assert step.norm == pytest.approx(wanted.norm, rel=1e-9)
             assert step.weights == pytest.approx(wanted.weights, rel=1e-9)
         assert state_digest(mean.result(sent())) == state_digest(plain.result(sent()))
 

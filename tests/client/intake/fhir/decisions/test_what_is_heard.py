@@ -440,7 +440,7 @@ def test_a_withdrawal_of_a_name_that_looks_like_one_of_the_map_stops_use_until_a
     assert states(intake, "p-2") == [State.ON_HOLD]
     assert states(intake, "p-3") == []
     (doubt,) = doubts(intake.ledger)
-    assert doubt.asked.receipt == kept.receipt
+    assert doubt.revocation.receipt == kept.receipt
     assert intake.counts(kept) == Counts(doubtful=1)
     intake.settle()
     assert states(intake, "p-2") == [State.ON_HOLD]
