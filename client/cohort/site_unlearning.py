@@ -22,7 +22,7 @@ from common.learning.model.image_text import ImageTextModel
 from common.learning.records import Subset
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.methods import method_named
-from common.protocol.wire import (
+from common.protocol.messages import (
     UnlearnReply,
     UnlearnRequest,
 )

@@ -22,7 +22,7 @@ from common.learning.folds.margins import Standings
 from common.learning.model.checkpoint import state_digest
 from common.learning.records import Study
 from common.learning.unlearning.base import UnlearnSets
-from common.protocol.wire import UnlearnRequest
+from common.protocol.messages import UnlearnRequest
 
 FOLDER = "replays"
 Digest = Callable[[Path], str]
