@@ -53,7 +53,7 @@ def _send(site: Path, weights: Path, seconds: defaultdict[str, float]) -> None:
     from simulations.run.local_grid import LocalGrid  # noqa: PLC0415 - as above
 
     torch.set_num_threads(1)
-    federation = Federation(LocalGrid(app, {1: {"site-dir": str(site)}}), {site.name: 1}, named=False)
+    federation = Federation(LocalGrid(app, {1: {"site-dir": str(site)}}), {site.name: 1}, names_known=False)
     federation.downlink = Downlink("fp16")
     state = federation.downlink.start(load_file(weights))
     for label, (module, name) in PARTS.items():
