@@ -14,7 +14,8 @@ from common.protocol.bundle import Bundle, installed_bundle
 from server.campaign.context import CoordinatorContext, open_house
 from server.membership.enrolment import revoke
 from server.runtime.control import Node, RunStatus
-from server.runtime.coordinator import COMPARE_EVERY, Coordinator
+from server.runtime.coordinator import Coordinator
+from server.runtime.node_register import COMPARE_EVERY
 from server.settings import ServerFolder
 
 
