@@ -157,14 +157,20 @@ class ImageCache:
 
     def _map(self, entry: Path) -> NDArray[np.uint8] | None:
         """The entry's pixels, or None when it is not there or not whole."""
+        import torch  # noqa: PLC0415 - seconds of import, and only those who look at pixels need it
+
         with self._entries.on_disk():
             try:
                 with entry.open("rb") as file:
                     checksum = file.read(CHECKSUM)
-                    pixels = np.memmap(file, np.uint8, mode="r", offset=CHECKSUM, shape=(self.size, self.size))
-
+                # Not `np.memmap`: each of its maps keeps a descriptor, and a cohort has more studies than a process may
+                # have descriptors.
+                whole = torch.from_file(str(entry), size=CHECKSUM + self.size**2, dtype=torch.uint8).numpy()
                 os.utime(entry)  # its time of change is its last use, by which entries are evicted
-            except (FileNotFoundError, ValueError):
+            except (FileNotFoundError, RuntimeError):
                 return None
+
+        pixels: NDArray[np.uint8] = whole[CHECKSUM:].reshape(self.size, self.size)
+        pixels.flags.writeable = False
 
         return pixels if hashlib.sha256(pixels.data).digest() == checksum else None

@@ -55,7 +55,6 @@ def counted_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 def test_pixels_are_those_of_the_fitted_image_and_read_only(cache: ImageCache, images: list[Path]) -> None:
     pixels = cache.fetch(images[0])
     assert (pixels == fit(read_image(images[0]), SIZE)).all()
-    assert isinstance(pixels, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         pixels[0, 0] = 1
 
@@ -141,6 +140,15 @@ def test_the_bound_holds_and_the_least_recently_used_go(tmp_path: Path, images: 
         cache.fetch(image)
         assert used(cache) <= 5 * ENTRY
         assert stored_total(cache) == used(cache)
+
+
+def test_pixels_are_mapped_and_hold_no_descriptor(cache: ImageCache, images: list[Path]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pixels = [cache.fetch(image) for image in images]
+    maps = Path("/proc/self/maps").read_text()
+    assert all(str(entry) in maps for entry in entries(cache))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(pixels) == len(images)
 
 
 def test_a_map_outlives_its_evicted_entry(tmp_path: Path, images: list[Path]) -> None:
