@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-adapters study-covid study-frozen study-hospitals study-natural images-test offline-test clean
+.PHONY: help setup demo console docs check lint ruff types imports house test soak bench bench-consent bench-wire proto study-exact study-adapters study-covid study-frozen study-hospitals study-natural images-test offline-test clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,10 +25,16 @@ console: setup ## a local federation with consoles and demo accounts, in runs/co
 	deploy/local-federation start runs/console --console
 	$(BIN)/python deploy/console-demo accounts runs/console
 
-lint: setup ## ruff, mypy --strict over code and tests, import contract
+lint: ruff types imports ## ruff, mypy --strict over code and tests, import contract
+
+ruff: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
+
+imports: setup
 	$(BIN)/lint-imports
 
 house: setup ## figures of how the code is laid out and how it reads
@@ -40,8 +46,12 @@ docs: setup ## the documentation site, into build/docs; warnings are errors
 check: lint ## lint and the quick tests
 	$(BIN)/pytest -q -n auto -m "not integration and not slow and not gpu"
 
-test: lint docs ## lint and all tests but studies
-	$(BIN)/pytest -q -n auto --dist worksteal --durations 15
+test: setup ## lint, docs and all tests but studies; says how long they took
+	@date +%s >.venv/.begun
+	$(MAKE) --no-print-directory --jobs 2 lint docs
+	@$(BIN)/pytest -q -n auto --dist worksteal --durations 15; code=$$?; \
+	seconds=$$(($$(date +%s) - $$(cat .venv/.begun))); \
+	echo "lint, docs and tests took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$code
 
 soak: setup ## every fault on a federation of real processes, into docs/results/soak.md; an hour
 	rm -f docs/results/soak.md

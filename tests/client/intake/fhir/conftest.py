@@ -126,7 +126,10 @@ class Hospital:
         subsets = {f"p-{n}": "train" for n in range(10)}
         (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
         self.token = (root / "fhir" / "token").read_text()
-        self.http = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}/fhir", timeout=30, trust_env=False, **tls)
+        # The process hangs up on idle connections, and on a busy machine just when the next request is on its way.
+        brief = httpx.Limits(keepalive_expiry=1)
+        address = f"{scheme}://127.0.0.1:{port}/fhir"
+        self.http = httpx.Client(base_url=address, timeout=30, trust_env=False, limits=brief, **tls)
         self.http.headers["authorization"] = f"Bearer {self.token}"
         self.port = port
         self.log = root / "logs" / "fhir.txt"

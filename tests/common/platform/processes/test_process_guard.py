@@ -135,7 +135,7 @@ def test_a_command_that_ignores_sigterm_is_killed_after_its_grace(guarded: Calla
     begun = time.monotonic()
     one.process.terminate()
     assert one.process.wait(10) == 128 + signal.SIGKILL
-    assert 0.3 <= time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun >= 0.3
     assert gone(pids[0])
 
 
