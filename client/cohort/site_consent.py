@@ -11,7 +11,6 @@ from functools import cached_property
 
 from client.cohort.participation import first_use, fixed_cohort_in, last_uses
 from client.revocations.access import Access, open_campaigns, write_closed, write_opened
-from client.revocations.campaign_steps import close, escalate, take_up
 from client.revocations.ledger import Ledger
 from client.revocations.ledger_queries import now_utc
 from client.revocations.opening import open_ledger
@@ -32,6 +31,7 @@ from client.revocations.tombstones.file import TombstoneFile
 from client.revocations.tombstones.overview import has_ledger
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.tombstones.watch import TombstoneWatch
+from client.revocations.workflow.campaign_steps import close, escalate, take_up
 from client.settings import SiteFolder
 from common.platform.sql import reading, transaction
 

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from client.consent.kinds import Kind
 from client.intake.permission import Permissions
-from client.revocations.interrupted import begun_before
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Receipt, Request, Scope, Source
 from client.revocations.vault import Vault
+from client.revocations.workflow.interrupted import begun_before
 from common.errors import InputError, RefusedError
 
 

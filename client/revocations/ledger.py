@@ -28,7 +28,7 @@ from client.revocations.rows.ledger_tables import LinkPeersRow
 from client.revocations.rows.many_rows import MANY, Listed, add_many
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.tombstones.tombstone import Tombstone, stop, stops
-from client.revocations.transitions import check_transition, classified
+from client.revocations.workflow.transitions import check_transition, classified
 from client.settings import SiteFolder
 from common.errors import CohortError, DiskFullError, InputError, UnavailableError
 from common.learning.records import Subset
@@ -53,7 +53,7 @@ class Writing:
 class Ledger(LedgerQueries):
     """The ledger of one site, while its database is open; threads may share it.
 
-    `client.revocations.opening` opens it; `client.revocations.workflow` has the steps after receipt.
+    `client.revocations.opening` opens it; `client.revocations.workflow.decisions` has the steps after receipt.
 
     Args:
         folder: the site's.

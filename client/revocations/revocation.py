@@ -18,7 +18,7 @@ Scope = Literal["all", "images", "reports"]
 
 
 class State(StrEnum):
-    """The state of a revocation. `client.revocations.transitions` defines the allowed changes."""
+    """The state of a revocation. `client.revocations.workflow.transitions` defines the allowed changes."""
 
     RECEIVED = "received"
     ON_HOLD = "on-hold"

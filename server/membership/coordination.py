@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import grpc
 from sqlalchemy import Engine, select
@@ -20,10 +19,10 @@ from common.platform.sql import transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.bounds import MAX_DIGESTS, MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
-from common.protocol.recipients import Recipient
 from server.database import CampaignRow, EventRow, SiteRow
 from server.membership import linkage, registration, renewal
 from server.membership.callers import Refusal, admitted, answered, digests_of, invalid, moment_of
+from server.membership.partners import Desk, Versions
 from server.membership.recipients import lists_for
 from server.settings import GateConfig
 
@@ -37,36 +36,6 @@ _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
 _SKEW = timedelta(minutes=5)
 
 _log = logging.getLogger("fedforget.coordination")
-
-
-class Versions(Protocol):
-    """What the service needs of `server.registry.deliveries.Deliveries`; weights go by their digest."""
-
-    def holds(self, site: str, digests: Collection[str]) -> None:
-        """A site says that it holds these."""
-
-    def owed(self, site: str) -> tuple[str, ...]:
-        """Those that the site must delete and has not said to be gone."""
-
-    def purged(self, site: str, digests: Collection[str]) -> None:
-        """A site says that it holds none of these any more."""
-
-    def recipients_for(self, site: str, most: int) -> Mapping[str, Sequence[Recipient]]:
-        """Who received the versions that the site received."""
-
-
-class Desk(Protocol):
-    """What the service needs of `server.attestation.coordinator_evidence.CoordinatorEvidence`."""
-
-    def checkpoint(
-        self, site: SiteRow, request: messages.ExchangeCheckpointRequest
-    ) -> messages.ExchangeCheckpointReply:
-        """Co-sign each other's logs."""
-
-    def attestations(
-        self, site: SiteRow, request: messages.ExchangeAttestationsRequest
-    ) -> messages.ExchangeAttestationsReply:
-        """Tell of attestations, and have them signed."""
 
 
 class Coordination:

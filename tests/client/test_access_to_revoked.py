@@ -21,7 +21,7 @@ from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Scope, Source
 from client.revocations.rows.ledger_tables import AccessRow
 from client.revocations.tombstones.overview import read_revocations
-from client.revocations.workflow import approve
+from client.revocations.workflow.decisions import approve
 from client.settings import SiteFolder
 from common.errors import RefusedError
 from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig

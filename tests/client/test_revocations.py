@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from client.cohort.site import Site
-from client.revocations.campaign_steps import close
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
 from client.revocations.tombstones.overview import read_revocations
+from client.revocations.workflow.campaign_steps import close
 from client.settings import SiteFolder
 from common.errors import CohortError
 from common.learning.config import TrainConfig

@@ -260,6 +260,7 @@ def look_around(page: Page, address: str, traffic: Traffic) -> None:
         page.goto(f"{address}{path}")
         page.wait_for_load_state("load")
         traffic.keep(path, page.content())
+    traffic.read_assets(page)
 
 
 def check_traffic(traffic: Traffic, federation: Path, server: ServerFolder) -> None:

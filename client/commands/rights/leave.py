@@ -25,9 +25,9 @@ def leave(
     """
     from secrets import token_hex  # noqa: PLC0415 - with what follows, for the command that needs it
 
-    from client.revocations.interrupted import begun_before  # noqa: PLC0415
     from client.revocations.known import known_patients  # noqa: PLC0415
     from client.revocations.revocation import Request, Source  # noqa: PLC0415
+    from client.revocations.workflow.interrupted import begun_before  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:

@@ -42,8 +42,8 @@ def readmit(
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
-    from client.revocations import readmission  # noqa: PLC0415
     from client.revocations.vault import Vault  # noqa: PLC0415
+    from client.revocations.workflow import readmission  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded"), opened(folder) as ledger:
         try:

@@ -13,6 +13,7 @@ import typer
 from client.commands.doubtful import doubtful
 from client.commands.rights.ledger_access import Who, acting, moment, opened, say_if_down, signing_as
 from client.commands.rights.readmit import readmit
+from client.commands.rights.receipt_history import exceptions_of, steps_of
 from client.commands.rights.steward import PassphraseFile
 from common.errors import InputError
 from common.platform.terminal.console import (
@@ -81,8 +82,8 @@ def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) ->
         first = ledger.standing(receipt)[0]
         row = _row(summary, ledger.clock())
         row |= {"recorded_by": first.steward, "recorded_from": in_words(first.identity)}
-        steps = _steps(ledger, receipt)
-        exceptions = _exceptions(ledger, receipt)
+        steps = steps_of(ledger, receipt)
+        exceptions = exceptions_of(ledger, receipt)
         if as_json:
             show({**row, "steps": steps, "exceptions": exceptions}, "", as_json=True)
             return
@@ -113,7 +114,7 @@ def approve(
 
     The login or key must differ from the one that recorded it. A shared account needs --key.
     """
-    from client.revocations import workflow  # noqa: PLC0415 - the database
+    from client.revocations.workflow import decisions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
         _summaries(ledger, receipt)
@@ -121,7 +122,7 @@ def approve(
         signature = ""
         if key is not None:
             actor, signature = signing_as(ledger, actor, "approve", receipt, key, passphrase_file)
-        count = workflow.approve(ledger, receipt, actor, reason, signature)
+        count = decisions.approve(ledger, receipt, actor, reason, signature)
         _done(ledger, receipt, count, as_json)
 
 
@@ -132,10 +133,10 @@ def hold(
     receipt: Receipt, reason: Why = "", steward: Who = None, folder: Folder = Path(), as_json: AsJson = False
 ) -> None:
     """Keep campaigns from taking up a receipt until `steward resolve`. Use stays stopped; the due date stays."""
-    from client.revocations import workflow  # noqa: PLC0415 - the database
+    from client.revocations.workflow import decisions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
-        _done(ledger, receipt, workflow.hold(ledger, receipt, acting(steward), reason), as_json)
+        _done(ledger, receipt, decisions.hold(ledger, receipt, acting(steward), reason), as_json)
 
 
 @app.command(
@@ -155,12 +156,12 @@ def refuse(
     as_json: AsJson = False,
 ) -> None:
     """Refuse a request, or keep a part, by an exception of GDPR Art. 17(3). In whole, only a request for erasure."""
-    from client.revocations import workflow  # noqa: PLC0415 - the database
     from client.revocations.exemptions import Exemption, keep_in_part  # noqa: PLC0415
+    from client.revocations.workflow import decisions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
         exemption = Exemption(code, keeps)
-        decide = workflow.refuse if exemption.is_whole else keep_in_part
+        decide = decisions.refuse if exemption.is_whole else keep_in_part
         count = decide(ledger, receipt, acting(steward), reason, exemption)
         (summary,) = _summaries(ledger, receipt)
         fields = {
@@ -188,11 +189,11 @@ def extend(
     as_json: AsJson = False,
 ) -> None:
     """Extend the due date by at most two months, within the first month. The patient is told the reason."""
-    from client.revocations import workflow  # noqa: PLC0415 - the database
+    from client.revocations.workflow import decisions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
         due = moment(until, "--until")
-        count = workflow.extend(ledger, receipt, due, acting(steward), reason)
+        count = decisions.extend(ledger, receipt, due, acting(steward), reason)
         show({"receipt": receipt, "due": due, "patients": count}, f"{receipt}: due {due:%Y-%m-%d}", as_json=as_json)
 
 
@@ -259,55 +260,6 @@ def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
     fields = {"receipt": receipt, "patients": count, "state": str(summary.state)}
     show(fields, f"{receipt}: {count} patient(s) {summary.state}", as_json=as_json)
     say_if_down(ledger.folder.root, as_json=as_json)
-
-
-def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
-    """Every step once, with the number of patients who took it at that time."""
-    from client.membership.steward import signature_holds, steward_keys  # noqa: PLC0415
-    from client.revocations.revocation import Event  # noqa: PLC0415
-    from common.platform.actor import in_words  # noqa: PLC0415 - with the ledger
-
-    events_by_step: dict[tuple[object, ...], list[Event]] = {}
-    for event in ledger.history(receipt):
-        same = (event.at, event.state, event.actor, event.identity, event.reason, event.due, event.campaign)
-        events_by_step.setdefault(same, []).append(event)
-
-    steps = []
-    for events in events_by_step.values():
-        event = events[0]
-        signature_status = None
-        if event.signature:
-            holds = signature_holds(event.signature, receipt, steward_keys(ledger.folder))
-            signature_status = "signature holds" if holds else "signature does not hold by the keys of site.toml"
-
-        by_software = event.actor == "fedforget" and not event.identity
-        identity = "software" if by_software else in_words(event.identity)
-        steps.append(
-            {
-                "at": event.at,
-                "state": str(event.state),
-                "patients": len({one.revocation for one in events}),
-                "by": event.actor,
-                "identity": f"{identity}; {signature_status}" if signature_status else identity,
-                "reason": event.reason,
-                "due": event.due,
-                "campaign": event.campaign,
-                "signed": signature_status,
-            }
-        )
-
-    return steps
-
-
-def _exceptions(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
-    """Every decision by an exception once, however many patients it is about."""
-    from client.revocations.exemptions import as_plain, exemptions_of  # noqa: PLC0415 - with the ledger
-    from common.platform.sql import reading  # noqa: PLC0415
-
-    with reading(ledger.engine) as session:
-        decisions = exemptions_of(session, [standing.number for standing in ledger.standing(receipt)])
-
-    return [as_plain(one) for one in dict.fromkeys(one for some in decisions.values() for one in some)]
 
 
 def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:

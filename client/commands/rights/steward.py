@@ -138,9 +138,9 @@ def resolve(
 ) -> None:
     """Decide about a receipt on hold. The ledger permanently records who decided, when and why."""
     from client.commands.rights.ledger_access import acting  # noqa: PLC0415 - with what follows
-    from client.revocations import workflow  # noqa: PLC0415 - the database, for commands that need it
     from client.revocations.opening import open_ledger  # noqa: PLC0415
     from client.revocations.revocation import State  # noqa: PLC0415
+    from client.revocations.workflow import decisions  # noqa: PLC0415 - the database, for commands that need it
     from client.settings import SiteFolder  # noqa: PLC0415
 
     with clear_errors():
@@ -149,7 +149,7 @@ def resolve(
         with open_ledger(SiteFolder(folder)) as ledger:
             if not any(standing.state is State.ON_HOLD for standing in ledger.standing(receipt)):
                 raise InputError("nothing under this receipt is on hold", remedy="see fedforget-site steward list")
-            decide = workflow.refuse if permit else workflow.release
+            decide = decisions.refuse if permit else decisions.release
             number = decide(ledger, receipt, acting(by.strip()), reason.strip())
             states = sorted({str(standing.state) for standing in ledger.standing(receipt)})
 

@@ -7,8 +7,8 @@ from starlette.responses import Response
 from client.console.desk import APPROVER, OFFICE, Desk
 from client.console.index import COLUMNS, Wanted
 from client.console.words import KINDS, SOURCES, STATES
-from client.revocations import workflow
 from client.revocations.revocation import State
+from client.revocations.workflow import decisions
 from common.errors import InputError, RefusedError
 from common.platform.console.page import Page, Visit
 from common.platform.console.tables import view_of
@@ -46,7 +46,7 @@ def pages(desk: Desk) -> list[Page]:
 
         for receipt in receipts:
             try:
-                workflow.approve(desk.ledger, receipt, visit.person.actor, reason)
+                decisions.approve(desk.ledger, receipt, visit.person.actor, reason)
                 approval_count += 1
             # One that somebody else has approved meanwhile must not stop the others.
             except (InputError, RefusedError) as err:

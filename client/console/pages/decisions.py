@@ -11,9 +11,9 @@ from starlette.responses import Response
 from client.console.desk import APPROVER, STEWARD, Desk
 from client.console.form_files import MOST_BYTES, check_form
 from client.console.pages.case import found
-from client.revocations import readmission, workflow
 from client.revocations.exemptions import Exemption, keep_in_part
 from client.revocations.vault import Vault
+from client.revocations.workflow import decisions, readmission
 from common.errors import InputError
 from common.platform.console.page import Page, Visit
 
@@ -38,18 +38,18 @@ def pages(desk: Desk) -> list[Page]:
         return handle
 
     def approve(visit: Visit, receipt: str, reason: str) -> object:
-        return workflow.approve(desk.ledger, receipt, visit.person.actor, reason)
+        return decisions.approve(desk.ledger, receipt, visit.person.actor, reason)
 
     def hold(visit: Visit, receipt: str, reason: str) -> object:
-        return workflow.hold(desk.ledger, receipt, visit.person.actor, reason)
+        return decisions.hold(desk.ledger, receipt, visit.person.actor, reason)
 
     def release(visit: Visit, receipt: str, reason: str) -> object:
-        return workflow.release(desk.ledger, receipt, visit.person.actor, reason)
+        return decisions.release(desk.ledger, receipt, visit.person.actor, reason)
 
     def refuse(visit: Visit, receipt: str, reason: str) -> object:
         code = visit.field("code", 40)
         exemption = Exemption(code) if code else None
-        return workflow.refuse(desk.ledger, receipt, visit.person.actor, reason, exemption)
+        return decisions.refuse(desk.ledger, receipt, visit.person.actor, reason, exemption)
 
     def keep(visit: Visit, receipt: str, reason: str) -> object:
         exemption = Exemption(visit.field("code", 40), visit.field("keeps", 40))
@@ -57,7 +57,7 @@ def pages(desk: Desk) -> list[Page]:
 
     def extend(visit: Visit, receipt: str, reason: str) -> object:
         until = _day(visit.field("until"))
-        return workflow.extend(desk.ledger, receipt, until, visit.person.actor, reason)
+        return decisions.extend(desk.ledger, receipt, until, visit.person.actor, reason)
 
     def readmit(visit: Visit) -> Response:
         row = found(desk, visit)

@@ -7,8 +7,8 @@ from starlette.responses import Response
 from client.console.desk import OFFICE, READERS, STEWARD, Desk
 from client.console.index import COLUMNS, Wanted
 from client.console.words import KINDS, SOURCES, STATES
-from client.revocations import workflow
 from client.revocations.revocation import OPEN, State
+from client.revocations.workflow import decisions
 from common.errors import InputError, RefusedError
 from common.platform.console.page import Page, Visit
 from common.platform.console.tables import view_of
@@ -35,7 +35,7 @@ def pages(desk: Desk) -> list[Page]:
             raise InputError("Choose at least one receipt.")
         if not reason:
             raise InputError("Give a reason.")
-        step = {"hold": workflow.hold, "release": workflow.release}.get(visit.field("step"))
+        step = {"hold": decisions.hold, "release": decisions.release}.get(visit.field("step"))
         if step is None:
             raise InputError("Choose what to do.")
         change_count = 0

@@ -15,8 +15,8 @@ from client.revocations.revocation import (
 from client.revocations.rows.covered import forget_doubts
 from client.revocations.rows.ledger_rows import chunks, of_patients, standing_of
 from client.revocations.rows.ledger_tables import RevocationRow
-from client.revocations.steps import SOFTWARE_ACTOR, take_step
 from client.revocations.tombstones.tombstone import Tombstone
+from client.revocations.workflow.steps import SOFTWARE_ACTOR, take_step
 from common.platform.actor import Actor
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from client.database import Base
 from client.revocations.revocation import Event, Request, RevocationStatus, Source, State
 from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
-from client.revocations.transitions import remediation_of
+from client.revocations.workflow.transitions import remediation_of
 
 _AT_ONCE = 500
 """Values in one statement; SQLite limits their number."""

@@ -16,7 +16,7 @@ from client.revocations.ledger import SOFTWARE, Ledger, Writing
 from client.revocations.revocation import Event, Request, Source, State
 from client.revocations.rows.ledger_rows import add_events, add_revocations, of_patients
 from client.revocations.tombstones.tombstone import stop
-from client.revocations.transitions import check_transition, classified
+from client.revocations.workflow.transitions import check_transition, classified
 from common.errors import CohortError
 from common.files import sync_folder
 from common.learning.records import Subset

@@ -17,14 +17,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.errors import (
-    EvidenceError,
-    InputError,
-    OutputError,
-    RefusedError,
-    UnavailableError,
-    WireError,
-)
+from common.errors import EvidenceError, InputError, OutputError, RefusedError, UnavailableError, WireError
 from common.protocol.instructions import Instruction
 from common.protocol.messages import UNLEARN
 from common.protocol.wire import error_code, shown, size

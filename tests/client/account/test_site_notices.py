@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from client.account.notices import site_notice
 from client.cli import app
 from client.membership.setup import SiteRequest, create_site
-from client.revocations.campaign_steps import escalate, take_up
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source
-from client.revocations.workflow import hold
+from client.revocations.workflow.campaign_steps import escalate, take_up
+from client.revocations.workflow.decisions import hold
 from client.runtime.doctor import examine
 from client.runtime.notices import open_notices
 from client.runtime.up import children

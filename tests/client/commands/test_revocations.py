@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.cohort.participation import Participation, record
 from client.membership.setup import SiteRequest, create_site
-from client.revocations.campaign_steps import close, escalate, take_up
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
 from client.revocations.vault import Vault
+from client.revocations.workflow.campaign_steps import close, escalate, take_up
 from client.settings import SiteFolder
 from common.evidence.commitment import check_commitment
 from common.files import write_text

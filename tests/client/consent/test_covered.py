@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from client.revocations.campaign_steps import close
 from client.revocations.ledger import Ledger
 from client.revocations.look_alikes.ending_holds import end_holds
-from client.revocations.readmission import everybody_of, readmit
 from client.revocations.revocation import Request, RevocationStatus, Source, State, doubt_about
-from client.revocations.workflow import approve, refuse
+from client.revocations.workflow.campaign_steps import close
+from client.revocations.workflow.decisions import approve, refuse
+from client.revocations.workflow.readmission import everybody_of, readmit
 from client.settings import SiteFolder
 from common.learning.records import Subset
 from common.platform.actor import Actor

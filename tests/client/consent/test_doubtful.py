@@ -13,7 +13,7 @@ from client.revocations.ledger import Ledger
 from client.revocations.look_alikes.doubtful import answer, doubts, hold_unheard
 from client.revocations.look_alikes.ending_holds import PersonDecision
 from client.revocations.revocation import Request, State
-from client.revocations.workflow import hold, refuse, release
+from client.revocations.workflow.decisions import hold, refuse, release
 from client.settings import SiteFolder
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor

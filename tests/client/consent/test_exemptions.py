@@ -11,10 +11,10 @@ from client.account.account import accounts_of
 from client.account.export import as_csv, as_json
 from client.account.letter.letter import Sender, compose
 from client.account.letter.subject import subject_of
-from client.revocations import workflow
 from client.revocations.exemptions import CODES, KEEPS, Exemption, keep_in_part
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Request, State
+from client.revocations.workflow import decisions
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
 
@@ -35,7 +35,7 @@ def test_a_request_for_erasure_is_refused_in_whole_by_an_exception(
     ledger: Ledger, asked: Callable[..., Request]
 ) -> None:
     receipt = ledger.record(asked(kind="erasure"), ["p-0"]).receipt
-    assert workflow.refuse(ledger, receipt, LEE, "case 12 is pending", Exemption("legal-claims")) == 1
+    assert decisions.refuse(ledger, receipt, LEE, "case 12 is pending", Exemption("legal-claims")) == 1
     (row,) = json.loads(as_json(accounts_of(ledger, None, receipt)))
     (decision,) = row["exceptions"]
     assert row["state"] == "refused"
@@ -58,7 +58,7 @@ def test_a_request_for_erasure_is_refused_in_whole_by_an_exception(
 def test_no_exception_refuses_anything_else_in_whole(ledger: Ledger, asked: Callable[..., Request], kind: str) -> None:
     receipt = ledger.record(asked(kind=kind), ["p-0"]).receipt
     with pytest.raises(RefusedError, match="limits erasure"):
-        workflow.refuse(ledger, receipt, LEE, "needed", Exemption("research"))
+        decisions.refuse(ledger, receipt, LEE, "needed", Exemption("research"))
     (standing,) = ledger.standing(receipt)
     assert standing.state is not State.REFUSED
     assert json.loads(as_json(accounts_of(ledger, None, receipt)))[0]["exceptions"] == []
@@ -86,7 +86,7 @@ def test_a_part_needs_a_name_a_reason_and_a_request_that_stands(ledger: Ledger, 
             keep_in_part(ledger, receipt, actor, reason, part)
     with pytest.raises(InputError, match="no such receipt"):
         keep_in_part(ledger, "r-9", LEE, "why", part)
-    workflow.refuse(ledger, receipt, LEE, "the wrong hospital")
+    decisions.refuse(ledger, receipt, LEE, "the wrong hospital")
     with pytest.raises(RefusedError, match="no part to keep"):
         keep_in_part(ledger, receipt, LEE, "why", part)
     assert len(KEEPS) == 5

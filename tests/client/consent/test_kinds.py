@@ -12,11 +12,11 @@ import pytest
 
 from client.consent.kinds import KINDS, Kind
 from client.revocations.access import write_opened
-from client.revocations.campaign_steps import close, take_up
 from client.revocations.ledger import Ledger
-from client.revocations.readmission import everybody_of, readmit
 from client.revocations.revocation import STATED_SOURCE, Request, SourceKind, State
 from client.revocations.tombstones.tombstone import said_in
+from client.revocations.workflow.campaign_steps import close, take_up
+from client.revocations.workflow.readmission import everybody_of, readmit
 from client.settings import SiteFolder
 from common.errors import RefusedError
 from common.platform.actor import Actor

@@ -21,7 +21,7 @@ from client.revocations.linkage.tokens import make_tokens, match, read_linkage, 
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Receipt, Request, Source, State
 from client.revocations.rows.ledger_tables import LinkReceivedRow
-from client.revocations.workflow import approve, refuse
+from client.revocations.workflow.decisions import approve, refuse
 from client.settings import SiteFolder
 from common.errors import ConfigError, InputError, WireError
 from common.files import write_private

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from client.account.reminders import LedgerCollector, Reminders, nearly_due
-from client.revocations.campaign_steps import close
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Request, State
+from client.revocations.workflow.campaign_steps import close
 
 Opening = Callable[[], AbstractContextManager[Ledger]]
 

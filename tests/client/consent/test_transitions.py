@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from client.revocations.deadline import check_extension, first_due, months_after
 from client.revocations.revocation import LIFTED, OPEN, TERMINAL, State
-from client.revocations.transitions import NEEDS_REASON, TRANSITIONS, check_transition, classified, remediation_of
+from client.revocations.workflow.transitions import (
+    NEEDS_REASON,
+    TRANSITIONS,
+    check_transition,
+    classified,
+    remediation_of,
+)
 from common.errors import InputError, RefusedError
 from common.learning.records import Subset
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from client.revocations.campaign_steps import close, escalate, take_up
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Event, Request, State
 from client.revocations.rows.ledger_rows import add_events, of_patients
-from client.revocations.workflow import approve, extend, hold, refuse, release
+from client.revocations.workflow.campaign_steps import close, escalate, take_up
+from client.revocations.workflow.decisions import approve, extend, hold, refuse, release
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from client.evidence.console_events import ConsoleEventRow
 from client.evidence.event_log import SiteLog
-from client.revocations import workflow
+from client.revocations.workflow import decisions
 from client.runtime.up import children, ports_of
 from client.settings import SiteFolder
 from common.errors import UnavailableError
@@ -287,7 +287,7 @@ def test_today_says_what_needs_somebody_and_follows_the_ledger(site: SiteWorld) 
     assert "Nobody waits for an answer" in steward.get("/")
     receipt = site.register(steward, "MRN-1001")
     assert receipt in steward.get("/today/part")
-    workflow.hold(site.ledger, receipt, Actor("by command line", "user:1000:kim"), "checked elsewhere")
+    decisions.hold(site.ledger, receipt, Actor("by command line", "user:1000:kim"), "checked elsewhere")
     assert re.search(r"On hold</a></h2>\s*<span class=\"figure\">1<", steward.get("/today/part"))
     site.clock.move(days=40)
     steward = site.signed_in("lee")

@@ -30,7 +30,7 @@ from client.revocations.linkage.tokens import Linkage
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source, Waiting
 from client.revocations.rows.ledger_tables import LinkReceivedRow
-from client.revocations.workflow import extend
+from client.revocations.workflow.decisions import extend
 from client.runtime.announcer import CALL_SECONDS, Announcer, Holdings
 from client.runtime.coordination import ask_status, connect
 from client.settings import SiteFolder

@@ -18,9 +18,9 @@ from client.cohort.site import Site
 from client.cohort.site_files import SITE_FILE, read_site
 from client.commands import data
 from client.commands.rights import revocations, revoke
-from client.revocations.campaign_steps import close
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
+from client.revocations.workflow.campaign_steps import close
 from client.settings import SiteFolder
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset

@@ -18,10 +18,10 @@ from client.intake.fhir.intake import Intake
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.pull.puller import Puller
 from client.revocations.ledger import Ledger
-from client.revocations.readmission import readmit
 from client.revocations.revocation import Request, Source, State
 from client.revocations.tombstones.overview import read_revocations
-from client.revocations.workflow import refuse
+from client.revocations.workflow.decisions import refuse
+from client.revocations.workflow.readmission import readmit
 from common.learning.data.tables.manifest import Manifest
 from common.learning.model.checkpoint import ModelCard
 from common.platform.actor import Actor

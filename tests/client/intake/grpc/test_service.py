@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from client.intake.grpc_api import consent_pb2 as messages
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
-from client.revocations.workflow import approve
+from client.revocations.workflow.decisions import approve
 from common.errors import InputError
 from common.evidence.commitment import check_commitment
 from common.platform.actor import Actor

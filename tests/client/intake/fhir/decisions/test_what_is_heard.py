@@ -30,8 +30,8 @@ from client.intake.fhir.store.silence import count_silent
 from client.intake.fhir.strict_json import UnusableResourceError
 from client.revocations.look_alikes.doubtful import answer, doubts
 from client.revocations.look_alikes.ending_holds import PersonDecision
-from client.revocations.readmission import readmit
 from client.revocations.revocation import State
+from client.revocations.workflow.readmission import readmit
 from common.platform.actor import Actor
 from common.platform.sql import transaction
 

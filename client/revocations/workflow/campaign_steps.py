@@ -11,7 +11,7 @@ from client.revocations.revocation import (
 )
 from client.revocations.rows.ledger_rows import of_patients, standing_of
 from client.revocations.rows.ledger_tables import RevocationEventRow
-from client.revocations.steps import SOFTWARE_ACTOR, take_step
+from client.revocations.workflow.steps import SOFTWARE_ACTOR, take_step
 from common.platform.actor import Actor
 
 

@@ -17,7 +17,7 @@ from client.revocations.rows.covered import uncovered
 from client.revocations.rows.ledger_rows import add_events, chunks, standing_of
 from client.revocations.rows.ledger_tables import RevocationRow
 from client.revocations.tombstones.tombstone import Tombstone, stop
-from client.revocations.transitions import check_transition
+from client.revocations.workflow.transitions import check_transition
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
 

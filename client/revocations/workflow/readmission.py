@@ -13,8 +13,8 @@ from client.revocations.revocation import (
 )
 from client.revocations.rows.ledger_rows import of_patients, standing_of
 from client.revocations.rows.ledger_tables import RevocationRow
-from client.revocations.steps import decided, lift, of_receipt, take_step
-from client.revocations.transitions import TRANSITIONS
+from client.revocations.workflow.steps import decided, lift, of_receipt, take_step
+from client.revocations.workflow.transitions import TRANSITIONS
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
 

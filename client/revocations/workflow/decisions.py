@@ -13,7 +13,7 @@ from client.revocations.revocation import (
     State,
 )
 from client.revocations.rows.ledger_rows import add_events, history_of
-from client.revocations.steps import decided, lift, of_receipt, take_step
+from client.revocations.workflow.steps import decided, lift, of_receipt, take_step
 from common.platform.actor import Actor, check_second
 
 
