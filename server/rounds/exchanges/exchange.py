@@ -166,7 +166,8 @@ class Exchanges:
                 break
             if waiting and len(waiting) == before:
                 pause = self.clock()
-                self.wait(self._pause(pause - begin))
+                # Never past the limit, which is also when the instruction ends.
+                self.wait(max(0.0, min(self._pause(pause - begin), limit - (pause - begin))))
                 slow = {one.site for one in waiting.values()}
                 if self.holding.charge(slow, asked_sites, self.clock() - pause):
                     break
