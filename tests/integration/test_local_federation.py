@@ -156,7 +156,8 @@ def test_the_readmes_federation_forgets_and_then_consents_withdrawn_in_an_ehr_an
     wait_for(lambda: read_revocations(here.federation / "south").tombstones >= set(patients[:2]), "the withdrawals")
     assert read_revocations(here.federation / "south").tombstones == set(patients[:2])
     here.server("campaign", "watch", "--next")
-    campaign = json.loads(here.server("campaign", "list"))[-1]
+    # The third: on a busy machine another is planned before the hospital announces that nobody waits any more.
+    _, _, campaign = json.loads(here.server("campaign", "list"))[:3]
     assert campaign["state"] == "published", campaign["reason"]
     # Two patients are too few to decide anything: the policy is to train again without them.
     assert "retrain" in campaign["reason"]
