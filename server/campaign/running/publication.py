@@ -22,7 +22,7 @@ from common.protocol.messages import ADOPT, REASON_LENGTH, AdoptReply, AdoptRequ
 from server.campaign.journal import DatabaseJournal
 from server.campaign.store import CampaignStore
 from server.campaign.verdict.judging import Verdict
-from server.database import EventRow
+from server.database import EventRow, SiteRow
 from server.registry.manifest import Provenance
 from server.registry.registry import Registry
 from server.registry.version_figures import metrics_of
@@ -184,3 +184,11 @@ class Publisher:
                 at=self.store.clock(), campaign=version.campaign, site=site, kind="forgotten", detail=detail
             )
             session.add(event)
+            # Else the coordinator would plan a campaign for them again before the hospital next announces who waits.
+            # The announcement, which comes with every heartbeat, has the last word.
+            row = session.get(SiteRow, site)
+            if row is not None:
+                row.pending = max(0, row.pending - count)
+                if not row.pending:
+                    row.announced = None
+                    row.first_due = None

@@ -74,6 +74,19 @@ def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world: MakeWo
     assert here.store.get(number).result == "v0002"
 
 
+@pytest.mark.parametrize(("waiting", "left"), [(2, 0), (3, 1)])
+def test_closed_revocations_wait_no_more_before_the_hospital_announces_it(
+    world: MakeWorld, waiting: int, left: int
+) -> None:
+    here = world().trained()
+    here.revoke(count=2)
+    here.announce("north", waiting)
+    assert here.carry(here.plan(method="retrain")) == "published"
+    site = here.site("north")
+    assert site.pending == left
+    assert (site.announced is None) == (not left)
+
+
 def test_a_hospital_that_leaves_with_all_its_patients_is_trained_around(world: MakeWorld) -> None:
     here = world().trained()
     north = here.sites["north"]
