@@ -52,7 +52,7 @@ def test_a_letter_is_registered_approved_answered_and_proven_without_a_mouse(
     keys.follow("Approvals", "a")
     keys.to(f"Choose {receipt}")
     keys.press("Space")
-    keys.follow("Approve those that are chosen")
+    keys.follow("Approve the selected receipts")
     assert "1 receipt approved" in page.inner_text("main")
     keys.follow("Sign out")
 
