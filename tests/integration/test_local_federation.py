@@ -204,11 +204,12 @@ def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
         return (audit / "bundle.json").exists()
 
     wait_for(exported, "the hospital's signature")
+    # The hospital's checkpoint first: the coordinator's log grows, and shown later it has at least those leaves.
+    here.site("south", "log", "verify")
+    here.site("south", "log", "export", south)
     here.server("attestation", "export", campaign, folder / "whole", "--whole-log")
     here.server("log", "verify")
     here.server("log", "export", server)
-    here.site("south", "log", "verify")
-    here.site("south", "log", "export", south)
     receipts = {entry.receipt for entry in read_revocations(here.federation / "south").patients.values()}
     here.site("south", "log", "statement", min(receipts), audit / "revocation.json")
     model = here.federation / "server" / "models" / "v0003" / "model.safetensors"

@@ -73,14 +73,15 @@ def _peer_findings(
                 # The owner may have signed it for this check: it adds nothing to the bundle.
                 raise EvidenceError(f"signed only by {signers[0]}, the owner of the log, who is not a peer")
 
-            # With all leaves any size can be compared; with proofs only the two sizes that the bundle proves.
-            if isinstance(bundle, LeavesBundle):
-                check_leaves(shown.origin, bundle.encoded, peer)
-            elif peer.size > shown.size and peer.origin == shown.origin:
+            if peer.size > shown.size and peer.origin == shown.origin:
+                # The files alone do not tell a log that was cut from a bundle made before the peer signed.
                 raise EvidenceError(
                     f"the log shown ends at {shown.size} leaves, but a peer signed {peer.size}: it was cut short, "
                     "or the bundle is old; ask for a current one"
                 )
+            # With all leaves any size can be compared; with proofs only the two sizes that the bundle proves.
+            if isinstance(bundle, LeavesBundle):
+                check_leaves(shown.origin, bundle.encoded, peer)
             elif peer.size == shown.size or peer.origin != shown.origin:
                 check_consistency(peer, shown, ())
             elif peer.size != attested.size:

@@ -203,6 +203,19 @@ def test_a_log_cut_short_after_a_peer_signed_it_is_caught(evidence: Evidence, pe
     assert outcome(result, "peer's checkpoint 1") is Outcome.FAILS
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_bundle_that_is_older_than_the_peers_checkpoint_is_to_be_asked_for_again(
+    evidence: Evidence, whole: bool
+) -> None:
+    later = replay("site-1", (*evidence.leaves, evidence.leaves[0])).checkpoint
+    peer = dsse.encode_envelope(sign_checkpoint(later, evidence.server))
+    bundle = evidence.whole_log if whole else evidence.bundle
+    result = examine(evidence.attestation, evidence.pinned, bundle=bundle, peer_checkpoints=[peer])
+    (finding,) = [finding for finding in result.findings if finding.subject == "peer's checkpoint 1"]
+    assert finding.outcome is Outcome.FAILS
+    assert "or the bundle is old; ask for a current one" in finding.reason
+
+
 def test_a_log_forked_after_a_peer_signed_it_is_caught(evidence: Evidence, peer_checkpoint: bytes) -> None:
     fork = bundle_of(evidence, (*evidence.leaves[:-1], evidence.leaves[0]))
     assert examine(evidence.attestation, evidence.pinned, bundle=fork).holds
