@@ -106,6 +106,17 @@ def findings(page: Page) -> list[dict[str, Any]]:
     return [{"rule": one["id"], "nodes": [node["html"] for node in one["nodes"]]} for one in result["violations"]]
 
 
+def findings_narrow(page: Page) -> dict[str, list[dict[str, Any]]]:
+    """What axe finds with everything unfolded, by theme; the window stays as narrow as it is."""
+    page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+    found = {}
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        found[theme] = findings(page)
+
+    return {theme: some for theme, some in found.items() if some}
+
+
 def speak(page: Page, address: str, language: str) -> None:
     """Choose the language of the pages, in the form that each page has."""
     page.goto(f"{address}/account")

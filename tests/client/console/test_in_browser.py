@@ -14,7 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
-from console_browser import CHROMIUM, Served, draw, findings, speak, start, too_wide, until_checked, watched
+from console_browser import (
+    CHROMIUM,
+    Served,
+    draw,
+    findings,
+    findings_narrow,
+    speak,
+    start,
+    too_wide,
+    until_checked,
+    watched,
+)
 from npm_provider import CLIENT, SECRET, has_npm, npm_provider
 from playwright.sync_api import Browser, Page
 from typer.testing import CliRunner
@@ -101,18 +112,24 @@ def test_every_page_is_accessible_in_both_themes_and_keeps_its_policy(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 640])
-def test_every_page_fits_a_narrow_screen_and_a_zoomed_one(served: Served, browser: Browser, width: int) -> None:
+def test_every_page_fits_a_narrow_or_zoomed_screen_and_is_accessible_there(
+    served: Served, browser: Browser, width: int
+) -> None:
     seen = watched(browser.new_context(viewport={"width": width, "height": 400}))
     page = seen.page
     served.sign_in(page)
     receipt = registered(page, served)
-    wrong = {}
+    wrong: dict[str, object] = {}
     for language in LANGUAGES:
         speak(page, served.address, language)
         for path in PAGES:
             page.goto(served.address + path.replace("{receipt}", receipt))
             wrong[f"{path} {language}"] = too_wide(page)
+            if language == "en":
+                wrong[f"{path} by axe"] = findings_narrow(page)
+                wrong[f"{path} unfolded"] = too_wide(page)
     assert {path: some for path, some in wrong.items() if some} == {}
+    assert seen.messages == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import pytest
 from console_browser import CHROMIUM, PASSWORD, Served
 from keyboard import Keyboard
 from playwright.sync_api import Browser, Page
+from typer.testing import CliRunner
 
+from client.cli import app
 from client.evidence.event_log import SiteLog
 from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
@@ -61,9 +63,9 @@ def test_a_letter_is_registered_approved_answered_and_proven_without_a_mouse(
     keys.press("Enter")
     keys.follow(receipt, "a")
     assert "Waits for a campaign" in page.inner_text("main")
-    letter = downloaded(keys, "Letter as PDF, in English", tmp_path / "letter.pdf")
+    letter = keys.download("Letter as PDF, in English", tmp_path / "letter.pdf")
     assert letter.read_bytes().startswith(b"%PDF-")
-    with zipfile.ZipFile(downloaded(keys, "Evidence as ZIP", tmp_path / "evidence.zip")) as archive:
+    with zipfile.ZipFile(keys.download("Evidence as ZIP", tmp_path / "evidence.zip")) as archive:
         assert "verify.pyz" in archive.namelist()
     assert keys.stops < 400
 
@@ -89,13 +91,16 @@ def log_follows(served: Served) -> None:
     folder.coordinator_key.write_bytes(log.key().public.pem)
 
 
-def downloaded(keys: Keyboard, link: str, to: Path) -> Path:
-    keys.to(link)
-    with keys.page.expect_download(timeout=60_000) as waiting:
-        keys.press("Enter")
-    waiting.value.save_as(to)
-
-    return to
+def test_a_part_that_is_loaded_anew_leaves_the_focus_where_it_was(served: Served, browser: Browser) -> None:
+    page = browser.new_context(reduced_motion="reduce").new_page()
+    keys = Keyboard(page)
+    sign_in(keys, served)
+    keys.to("On hold", "a")
+    result = CliRunner().invoke(app, ["revoke", "--dir", str(served.root)], input="MRN-1004\n")
+    assert result.exit_code == 0, result.output
+    page.locator("[data-live] tbody .badge", has_text="Waits for approval").wait_for(timeout=20_000)
+    assert page.locator(":focus-visible").inner_text() == "On hold"
+    assert page.locator(":focus").get_attribute("href") == "/queue?state=on-hold"
 
 
 def test_the_keyboard_of_these_tests_sees_a_focus_that_is_not_marked(browser: Browser) -> None:

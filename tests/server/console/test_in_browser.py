@@ -8,7 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from console_browser import CHROMIUM, Served, chromium, draw, findings, speak, start, too_wide, until_checked, watched
+from console_browser import (
+    CHROMIUM,
+    Served,
+    chromium,
+    draw,
+    findings,
+    findings_narrow,
+    speak,
+    start,
+    too_wide,
+    until_checked,
+    watched,
+)
 from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
@@ -114,15 +126,20 @@ def test_every_page_of_the_coordinator_is_accessible_and_keeps_its_policy(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 640])
-def test_every_page_of_the_coordinator_fits_a_narrow_screen_and_a_zoomed_one(
+def test_every_page_of_the_coordinator_fits_a_narrow_or_zoomed_screen_and_is_accessible_there(
     served: Served, browser: Browser, width: int
 ) -> None:
-    page = browser.new_context(viewport={"width": width, "height": 400}).new_page()
+    seen = watched(browser.new_context(viewport={"width": width, "height": 400}))
+    page = seen.page
     served.sign_in(page)
-    wrong = {}
+    wrong: dict[str, object] = {}
     for language in LANGUAGES:
         speak(page, served.address, language)
         for path in PAGES:
             page.goto(served.address + path)
             wrong[f"{path} {language}"] = too_wide(page)
-    assert not any(wrong.values()), wrong
+            if language == "en":
+                wrong[f"{path} by axe"] = findings_narrow(page)
+                wrong[f"{path} unfolded"] = too_wide(page)
+    assert {path: some for path, some in wrong.items() if some} == {}
+    assert seen.messages == []

@@ -10,6 +10,34 @@
   }
 })();
 
+// A live part changes only when there is news, and then keeps the focus of somebody who goes by keyboard.
+(function () {
+  const last = new WeakMap();
+  const stops = (part) => [...part.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
+  const name = (one) => `${one.tagName} ${one.getAttribute("href") || one.getAttribute("aria-label") || one.innerText}`;
+  let focus = null;
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.target;
+    const answer = event.detail.serverResponse;
+    if (last.get(part) === answer) event.detail.shouldSwap = false;
+    if (!event.detail.shouldSwap) return;
+    last.set(part, answer);
+    const here = document.activeElement;
+    focus = part.contains(here) ? { name: name(here), place: stops(part).indexOf(here) } : null;
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (!focus) return;
+    const all = stops(event.detail.target);
+    const same = all.filter((one) => name(one) === focus.name);
+    // A name may occur more than once: the nearest place is meant. What has gone leaves the focus to its neighbour.
+    const distance = (one) => Math.abs(all.indexOf(one) - focus.place);
+    const next = (same.length ? same : all).sort((one, other) => distance(one) - distance(other))[0];
+    if (next) next.focus({ preventScroll: true });
+    focus = null;
+  });
+})();
+
 (function () {
   const part = document.querySelector("[data-passkey]");
   if (!part || !window.PublicKeyCredential) return;
