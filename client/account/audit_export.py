@@ -26,7 +26,7 @@ def export_audit_events(
     Raises:
         OutputError: the file cannot be written, or would name patients and already exists.
     """
-    with site.session() as session:
+    with site.reading() as session:
         documents = {item.position: item.document for item in site.log.vault(session)}
         entries = site.log.leaves(session)
 

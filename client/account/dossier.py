@@ -48,7 +48,7 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str) -> bytes:
     site = SiteLog(ledger.folder, ledger.engine, ledger.clock)
     coordinator = site.coordinator()
 
-    with site.session() as session:
+    with site.reading() as session:
         ours = own_key(site.log, session)
         history = encode(key_history(site.log, session, "site"))
         leaves = dict(_leaves(site, session, receipt, campaigns, ours, coordinator))

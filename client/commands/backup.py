@@ -87,7 +87,7 @@ def _check(path: Path) -> list[Finding]:
         newest = f", the newest of {max(s.received for s in standing):%Y-%m-%d %H:%M}" if standing else ""
         detail = f"{len(standing)} revocations{newest}; {stopped_count} patients are not used"
         findings.append(Found("ledger and tombstones", ok=True, detail=detail))
-        with opened_site(path) as site, site.session() as session:
+        with opened_site(path) as site, site.reading() as session:
             faults = problems(site.log, session, site.key().public)
             leaves = len(site.log.leaves(session))
         findings.append(Found("log", ok=not faults, detail="; ".join(faults) or f"all {leaves} leaves hold"))

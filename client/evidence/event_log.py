@@ -43,7 +43,7 @@ from common.evidence.statements import (
 )
 from common.platform.event_log.store import Clock, EventLog, Record, only, origin_of, signed_by
 from common.platform.keys.private_keys import load_signing_key, read_public_key
-from common.platform.sql import drop_erased, transaction
+from common.platform.sql import drop_erased, reading, transaction
 
 _ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
 """Prefixes of a receipt's records in the log's vault."""
@@ -83,6 +83,10 @@ class SiteLog:
     def session(self) -> AbstractContextManager[Session]:
         """A transaction."""
         return transaction(self.engine)
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A read-only session: whatever it takes long for keeps nobody from writing."""
+        return reading(self.engine)
 
     def follow(self) -> bool:
         """Log records that the log does not have yet; returns whether there were any.

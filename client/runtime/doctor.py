@@ -10,7 +10,7 @@ from datetime import datetime
 import grpc
 
 from client.cohort.site_files import read_site
-from client.database import pending_migration
+from client.database import opened, pending_migration
 from client.evidence.attesting import exchange_checkpoints
 from client.evidence.event_log import SiteLog
 from client.membership.proxy import proxy_of, set_and_unused
@@ -82,8 +82,7 @@ def examine(folder: SiteFolder, now: datetime, *, opens_keys: bool = True) -> li
         remedy = "see the rows above; if they are fine, ask whether the coordinator's `up` is running"
         rows.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
 
-    # The console has the ledger open: to reconcile it again would keep everybody from writing for seconds.
-    rows += [*_database(folder, now), *_data(folder, is_reconciled=not opens_keys)]
+    rows += [*_database(folder, now), *_data(folder), *_revocations(folder)]
 
     return [*rows, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 
@@ -235,7 +234,7 @@ def _log(site: SiteLog) -> Iterator[Check]:
     except InputError:
         return
 
-    with site.session() as session:
+    with site.reading() as session:
         troubles = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
         size = len(site.log.leaves(session))
         log_problems = problems(site.log, session, owner)
@@ -266,7 +265,7 @@ def _log_there(site: SiteLog) -> Iterator[Check]:
         yield checks.ok("log at the coordinator", "co-signed")
 
 
-def _data(folder: SiteFolder, *, is_reconciled: bool) -> Iterator[Check]:
+def _data(folder: SiteFolder) -> Iterator[Check]:
     try:
         site = read_site(folder.root)
     except FedForgetError:
@@ -281,8 +280,15 @@ def _data(folder: SiteFolder, *, is_reconciled: bool) -> Iterator[Check]:
         else:
             yield Check("data", "warn", detail, "mount the image archive again, or run fedforget-site data import")
 
+
+def _revocations(folder: SiteFolder) -> Iterator[Check]:
     try:
-        with open_ledger(folder, checked=is_reconciled) as ledger:
+        # `up` reconciles the ledger with the tombstones and migrates it. A doctor only reads: it changes nothing, and
+        # keeps nobody from writing.
+        with opened(folder.ledger_url) as engine:
+            if pending_migration(engine) is not None:
+                return  # the row of the database says it
+        with open_ledger(folder, checked=True) as ledger:
             number = ledger.waiting().number
     except FedForgetError as err:
         remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained until this is fixed"

@@ -101,7 +101,7 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
 
     try:
-        with engine.connect() as connection:
+        with _for_reading(engine).connect() as connection:
             if engine.dialect.name == "sqlite":
                 # SQLite opens a damaged file without complaint; only reading its schema shows it.
                 connection.exec_driver_sql("select count(*) from sqlite_master")
@@ -204,7 +204,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
     """
     versions = revisions(migrations)
     head = max(versions, default=None)
-    with engine.connect() as connection:
+    with _for_reading(engine).connect() as connection:
         there = inspect(connection).has_table(_VERSION_TABLE)
         current = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
 
@@ -240,9 +240,13 @@ def transaction(engine: Engine) -> Iterator[Session]:
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A read-only session: it sees one snapshot of the database and waits for no writer."""
-    reads = engine.execution_options(**{_READS: True})
-    with _told_of_full_disk(engine), Session(reads) as session, session.begin():
+    with _told_of_full_disk(engine), Session(_for_reading(engine)) as session, session.begin():
         yield session
+
+
+def _for_reading(engine: Engine) -> Engine:
+    """The same engine, whose transactions do not take SQLite's write lock."""
+    return engine.execution_options(**{_READS: True})
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[OpenLog]:
-    """The log up to now, within a transaction."""
-    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
+    """The log up to now, within a read-only session."""
+    from common.platform.sql import reading  # noqa: PLC0415 - the database, for commands that need them
     from server.attestation.event_log import follow, server_log  # noqa: PLC0415
     from server.campaign.context import open_house  # noqa: PLC0415
 
@@ -28,7 +28,7 @@ def opened(folder: Path) -> Iterator[OpenLog]:
         key = house.signing_key()
         log = server_log(house.store.clock)
         follow(house.engine, log, key)
-        with transaction(house.engine) as session:
+        with reading(house.engine) as session:
             yield log, session, key.public
     finally:
         house.engine.dispose()

@@ -22,7 +22,7 @@ from common.platform.processes import probes
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.service import accepts, dialled
 from common.platform.processes.up_lock import is_up, start_command
-from common.platform.sql import open_database, transaction
+from common.platform.sql import open_database, reading
 from server.attestation.event_log import examine as found_wrong
 from server.attestation.event_log import server_log
 from server.campaign.waiting import site_states
@@ -180,7 +180,7 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
         yield checks.schema(pending, "fedforget-server up migrates it")
 
         if pending is None:
-            with transaction(engine) as session:
+            with reading(engine) as session:
                 sites = [
                     (site.name, site.state, site.seen, site.version)
                     for site in session.scalars(select(SiteRow).order_by(SiteRow.name))
@@ -190,7 +190,7 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
                 if state != "revoked":
                     yield _site(name, state, last_seen, version, now)
 
-            with transaction(engine) as session:
+            with reading(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
                 yield from _conduct(session, now)
 
@@ -210,7 +210,7 @@ def _log(folder: ServerFolder, engine: Engine, now: datetime) -> Iterator[Check]
     except InputError:
         return
 
-    with transaction(engine) as session:
+    with reading(engine) as session:
         troubles = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
         size = len(log.leaves(session))
         problems = found_wrong(session, log, owner)

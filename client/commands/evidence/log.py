@@ -50,8 +50,8 @@ def opened_site(folder: Path) -> Iterator[SiteLog]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[OpenLog]:
-    """The log, brought up to date, within a transaction."""
-    with opened_site(folder) as site, site.session() as session:
+    """The log, brought up to date, within a read-only session."""
+    with opened_site(folder) as site, site.reading() as session:
         yield site.log, session, site.key().public
 
 

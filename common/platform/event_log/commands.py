@@ -33,7 +33,7 @@ class Side:
         content: describes what `show` shows, for help.
         subject: describes what `verify` compares, for help.
         advice: what to do if the log does not hold.
-        open_log: opens the log of a folder, up to date, within a transaction.
+        open_log: opens the log of a folder, up to date, within a read-only session.
         problems: lists what does not hold.
     """
 

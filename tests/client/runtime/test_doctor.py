@@ -9,15 +9,21 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from client.cli import app
 from client.cohort.site_files import read_site, write_site
+from client.database import opened, pending_migration
+from client.revocations.opening import open_ledger
+from client.revocations.tombstones.tombstone import Tombstone
+from client.revocations.vault import Vault
 from client.runtime.doctor import examine
 from client.settings import SiteFolder
 from common.learning.data.splits import split_cohort
@@ -25,6 +31,7 @@ from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort
 from common.platform.checks import Check
 from common.platform.processes.up_lock import only_one
+from common.platform.sql import transaction
 
 NOW = datetime.now(UTC)
 NOBODY_LISTENS = {"gateway port", "coordination port"}
@@ -77,6 +84,34 @@ def test_a_hospital_without_data_or_with_damaged_revocations_fails(folder: SiteF
     found = failures(folder)
     assert set(found) == NOBODY_LISTENS | {"data", "revocations"}
     assert "10003412" not in str(found)
+
+
+def test_a_doctor_reads_while_others_write_and_changes_nothing(folder: SiteFolder) -> None:
+    with open_ledger(folder) as ledger:
+        vault = Vault(folder.vault, os.urandom)
+        with ledger.writing():
+            # As in the middle of a registration: the form is in the vault, the stop is on the disk, no row yet.
+            vault.keep("0123456789abcdef", b"%PDF-1.7 a form")
+            ledger.stones.append([Tombstone("stop", "0" * 64, "0123456789abcdef", NOW)])
+            looking = ThreadPoolExecutor(1).submit(examine, folder, NOW)
+            try:
+                found = {check.name: check for check in looking.result(10)}
+            except TimeoutError:
+                pytest.fail("the doctor waits for the ledger's locks")
+        assert found["revocations"].result == "ok"
+        assert {name for name, check in found.items() if check.result == "fail"} == NOBODY_LISTENS
+        assert vault.opened("0123456789abcdef") is not None
+        assert ledger.standing() == ()
+
+
+def test_a_doctor_leaves_the_schema_to_up(folder: SiteFolder) -> None:
+    with opened(folder.database_url) as engine, transaction(engine) as session:
+        session.execute(text("update alembic_version set version_num = '0001'"))
+    found = {check.name: check for check in examine(folder, NOW)}
+    assert found["database"].detail == "schema 0001"
+    assert "revocations" not in found
+    with opened(folder.database_url) as engine:
+        assert pending_migration(engine) == "0001"
 
 
 def test_a_hospital_that_has_not_joined_is_told_to_join(folder: SiteFolder) -> None:

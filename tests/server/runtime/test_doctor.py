@@ -106,6 +106,17 @@ def test_a_certificate_of_another_authority_fails(folder: ServerFolder, tmp_path
     assert set(failures(folder)) == {"certificate chain"}
 
 
+def test_a_doctor_reads_while_others_write(folder: ServerFolder) -> None:
+    engine = open_database(folder.database_url(folder.settings()))
+    with transaction(engine) as session:
+        session.add(EventRow(kind="note", detail="not yet committed", at=NOW))
+        session.flush()
+        began = time.monotonic()
+        assert not failures(folder)
+        assert time.monotonic() - began < 10
+    engine.dispose()
+
+
 def test_a_port_that_another_program_holds_fails(folder: ServerFolder) -> None:
     with socket.create_server(("127.0.0.1", folder.settings().ports.superlink)):
         (check,) = failures(folder).values()
