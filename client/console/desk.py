@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sqlalchemy import select
 
 from client.console.index import Index
 from client.evidence.console_events import add_event
 from client.evidence.event_log import SiteLog
 from client.revocations.ledger import Ledger
+from client.revocations.rows.ledger_tables import RevocationRow
 from client.settings import SiteFolder, SiteSettings
 from common.errors import InputError
 from common.platform.console.sign_in.events import Event
+from common.platform.sql import reading
 
 if TYPE_CHECKING:
     from common.platform.console.page import Visit
@@ -74,6 +79,16 @@ class Desk:
         person = visit.person
         # On record before anything is shown.
         visit.console.record(kind, visit.now, (*person.key, person.name), purpose=purpose, **details)
+
+    def own(self, visit: Visit, receipts: Sequence[str]) -> frozenset[str]:
+        """Those of the receipts that the person of a visit recorded, and so cannot approve."""
+        # The name at the end may change; issuer and subject, which the digest before it is of, do not.
+        mine = ":".join(visit.person.actor.identity.split(":")[:2])
+        row = RevocationRow
+        by_them = row.identity.startswith(f"{mine}:", autoescape=True)
+        query = select(row.receipt).where(row.receipt.in_(receipts), by_them)
+        with reading(self.ledger.engine) as session:
+            return frozenset(session.scalars(query.distinct()))
 
     def check_text(self, text: str) -> str:
         """Refuse a text that names a patient of the site: it stays on record, and others read it.

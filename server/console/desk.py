@@ -44,7 +44,7 @@ class Desk:
 
     def record(self, event: Event) -> None:
         """Keep what somebody did among the coordinator's events, which its log commits to."""
-        facts = ", ".join(f"{name} {value}" for name, value in event.details.items())
+        facts = ", ".join(f"{'by' if name == 'how' else name} {value}" for name, value in event.details.items())
         who = f"{event.name[:100]} ({event.subject[:100]} at {event.issuer[:100]})"
         row = EventRow(at=event.at, kind=f"console-{event.kind}", detail=f"{who}{': ' if facts else ''}{facts}")
 

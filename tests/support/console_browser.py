@@ -96,6 +96,19 @@ def watched(context: BrowserContext) -> Watched:
     return Watched(page, messages, hosts)
 
 
+def is_framed(browser: Browser, address: str) -> bool:
+    """Whether a page of another site gets a page of the console into a frame, under which it could hide a button."""
+    page = browser.new_page()
+    page.set_content(f'<iframe src="{address}/sign-in"></iframe>')
+    frame = page.frames[1]
+    page.wait_for_load_state("networkidle")
+    is_shown = frame.locator("h1", has_text="Sign in").count() > 0
+    assert is_shown or frame.url.startswith("chrome-error:"), frame.url
+    page.close()
+
+    return is_shown
+
+
 def findings(page: Page) -> list[dict[str, Any]]:
     """What axe finds of WCAG 2.2 AA."""
     source = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

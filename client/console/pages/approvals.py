@@ -33,6 +33,7 @@ def pages(desk: Desk) -> list[Page]:
             kinds=KINDS,
             sources=SOURCES,
             may_approve=visit.may({APPROVER}),
+            own=desk.own(visit, [row.receipt for row in rows]),
             is_required=desk.ledger.two_person,
         )
 

@@ -102,6 +102,8 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
     can_extend = row.is_open and row.is_asked and visit.now <= months_after(row.received, 1)
     is_steward = visit.may({STEWARD})
     can_hold = row.state in {State.AWAITING_APPROVAL, State.PENDING}
+    may_approve = row.state is State.AWAITING_APPROVAL and visit.may({APPROVER})
+    is_own = row.receipt in desk.own(visit, [row.receipt])
 
     return {
         "row": row,
@@ -115,7 +117,8 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
         "stages": _STAGES,
         "stage": _stage(row.state),
         "has_form": any((desk.folder.vault / name).exists() for name in (row.receipt, f"{row.receipt}.new")),
-        "can_approve": row.state is State.AWAITING_APPROVAL and visit.may({APPROVER}),
+        "can_approve": may_approve and not is_own,
+        "needs_another": may_approve and is_own,
         "can_hold": is_steward and can_hold,
         "can_release": is_steward and row.state is State.ON_HOLD and not row.doubtful,
         "can_extend": is_steward and can_extend,

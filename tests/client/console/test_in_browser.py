@@ -11,15 +11,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from console_attacks import EVIL
 from console_browser import (
     CHROMIUM,
     Served,
     draw,
     findings,
     findings_narrow,
+    is_framed,
     speak,
     start,
     too_wide,
@@ -27,13 +30,17 @@ from console_browser import (
     watched,
 )
 from npm_provider import CLIENT, SECRET, has_npm, npm_provider
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Response
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import Request, Source
 from client.settings import SiteFolder
 from common.files import write_private
 from common.platform.console.settings import LANGUAGES
+
+from .conftest import account
 
 PAGES: tuple[str, ...] = ("/", "/register", "/queue?state=all", "/approvals", "/doubtful", "/opt-outs")
 PAGES += ("/find", "/data", "/code")
@@ -77,6 +84,49 @@ def test_a_letter_becomes_a_receipt_with_comments_that_stay_texts(served: Served
     page.locator("tbody .badge", has_text="On hold").wait_for(timeout=20_000)
     assert seen.messages == []
     assert seen.hosts == {served.address.partition("//")[2]}
+
+
+@pytest.mark.slow
+def test_what_comes_from_outside_runs_on_no_page_and_nobody_frames_one(
+    served: Served, browser: Browser, tmp_path: Path
+) -> None:
+    folder = SiteFolder(served.root)
+    # As a message of a hospital's system, a command, a setting and a colleague's name bring it.
+    with open_ledger(folder) as ledger:
+        received = Request(
+            Source("fhir", EVIL), "r-fhir", ledger.clock(), legal_basis=EVIL, steward=EVIL, identity=EVIL, hold=EVIL
+        )
+        ledger.record(received, ["MRN-1002"])
+    account(folder, EVIL[:60], ["auditor"])
+    settings = ["settings", "set", "letter.sender", EVIL, "letter.contact", EVIL, "--dir", str(served.root)]
+    assert CliRunner().invoke(app, settings).exit_code == 0
+
+    seen = watched(browser.new_context())
+    page = seen.page
+    page.on("dialog", lambda dialog: seen.messages.append(dialog.message))
+    served.sign_in(page)
+    scan = tmp_path / "<img src=x onerror=alert(1)>.pdf"
+    scan.write_bytes(b"%PDF-1.7 a made-up letter")
+    page.goto(f"{served.address}/register")
+    page.fill("#patients", f"MRN-01003\n{EVIL}\nMRN-1004")
+    page.fill("#legal_basis", EVIL)
+    page.set_input_files("#form", scan)
+    page.get_by_role("button", name="See what it will mean").click()
+    assert page.evaluate("window.ran") is None
+    receipt = registered(page, served)
+    page.fill("#comment", EVIL)
+    page.get_by_role("button", name="Add").click()
+    shown = set()
+    for path in (*PAGES, "/cases/r-fhir", f"/queue?kind={EVIL}&source={EVIL}&sort={EVIL}"):
+        for query in ("", f"{'&' if '?' in path else '?'}text={EVIL}&page={EVIL}"):
+            page.goto(served.address + path.replace("{receipt}", receipt) + query)
+            page.wait_for_load_state("load")
+            assert page.evaluate("window.ran") is None, path
+            shown |= {path} if EVIL[:40] in page.inner_text("main") else set()
+
+    assert {"/cases/{receipt}", "/cases/r-fhir", "/people", "/settings"} <= shown
+    assert seen.messages == []
+    assert not is_framed(browser, served.address)
 
 
 @pytest.mark.slow
@@ -145,6 +195,49 @@ def test_a_killed_console_loses_nothing_and_everybody_signs_in_again(served: Ser
     served.sign_in(page)
     page.goto(f"{served.address}/cases/{receipt}")
     assert "Waits for approval" in page.inner_text("main")
+
+
+def _keep_where_it_leads(into: list[str], response: Response) -> None:
+    into.append(response.headers.get("location", ""))
+
+
+@pytest.mark.slow
+def test_a_console_killed_while_it_registers_keeps_what_it_answered_and_stops_use_with_every_row(
+    served: Served, browser: Browser
+) -> None:
+    folder = SiteFolder(served.root)
+    port = int(served.address.rpartition(":")[2])
+    recorded = acknowledged = 0
+    # From before the request arrives until after its answer.
+    for number, delay in enumerate((0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 1.0)):
+        patient = f"MRN-100{number}"
+        page = browser.new_context().new_page()
+        served.sign_in(page)
+        page.goto(f"{served.address}/register")
+        page.fill("#patients", patient)
+        page.get_by_role("button", name="See what it will mean").click()
+        answered: list[str] = []
+        page.on("response", partial(_keep_where_it_leads, answered))
+        page.evaluate("setTimeout(() => document.querySelector('form[action=\"/register/confirm\"]').submit())")
+        page.wait_for_timeout(delay * 1000)
+        served.process.send_signal(signal.SIGKILL)
+        served.process.wait()
+        page.context.close()
+
+        with open_ledger(folder) as ledger:
+            rows = ledger.of_patient(patient)
+            assert ledger.is_stopped(patient) == bool(rows), delay
+            receipts = [where.rpartition("/")[2] for where in answered if where.startswith("/cases/")]
+            assert receipts in ([], [row.receipt for row in rows]), delay
+            acknowledged += len(receipts)
+            recorded += len(rows)
+        served.process = start("client.console", served.root, port)
+
+    assert 1 <= acknowledged <= recorded <= 8
+    page = browser.new_context().new_page()
+    served.sign_in(page)
+    page.goto(f"{served.address}/queue")
+    assert page.locator("tbody tr").count() == recorded
 
 
 def test_the_process_cannot_read_a_signing_key(folder: SiteFolder) -> None:
@@ -227,7 +320,7 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
     page = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light").new_page()
     served.sign_in(page)
     registered(page, served, "MRN-1003")
-    registered(page, served, "MRN-1004")
+    assert CliRunner().invoke(app, ["revoke", "--dir", str(served.root)], input="MRN-1004\n").exit_code == 0
     page.goto(f"{served.address}/register")
     page.fill("#patients", "MRN-01002")
     page.get_by_role("button", name="See what it will mean").click()

@@ -9,7 +9,7 @@ import zlib
 from typing import Any
 
 import pytest
-from console_world import Answer
+from console_attacks import check_addresses, check_forms_from_elsewhere, check_headers, check_roles
 from sqlalchemy import select
 
 from client.evidence.console_events import ConsoleEventRow
@@ -41,7 +41,7 @@ def test_a_letter_becomes_a_receipt_and_a_second_person_lets_it_be_forgotten(sit
     assert "Use has stopped" in steward.page
     assert "Waits for approval" in steward.get(f"/cases/{receipt}")
     approver = site.signed_in("weber", "approver")
-    assert receipt in approver.get("/approvals")
+    assert f'value="{receipt}"' in approver.get("/approvals")
     assert "1 receipt approved" in approver.post("/approvals", receipt=receipt)
     assert "Waits for a campaign" in approver.get(f"/cases/{receipt}")
     with reading(site.ledger.engine) as session:
@@ -52,7 +52,12 @@ def test_a_letter_becomes_a_receipt_and_a_second_person_lets_it_be_forgotten(sit
 def test_who_recorded_cannot_approve_even_with_both_roles_and_another_name(site: SiteWorld) -> None:
     both = site.signed_in("lee", "steward", "approver")
     receipt = site.register(both, "MRN-1001")
-    both.get(f"/cases/{receipt}")
+    page = both.get("/approvals")
+    assert "recorded by you" in page
+    assert f'value="{receipt}"' not in page
+    page = both.get(f"/cases/{receipt}")
+    assert "You recorded this: a second person must approve it." in page
+    assert f"/cases/{receipt}/approve" not in page
     page = both.post(f"/cases/{receipt}/approve", status=409)
     assert "a second person must approve" in text(page)
     site.rename_all("Somebody Else")
@@ -336,7 +341,9 @@ def test_it_approves_code_and_reads_settings(site: SiteWorld) -> None:
     assert "9f" * 32 in it.get("/code")
     assert site.folder.settings().approved_bundles == ("9f" * 32,)
     it.post("/code", status=400, digest="../../x", step="approve")
-    assert "two_person_approval" in it.get("/settings")
+    assert "two_person_approval true" in text(it.get("/settings"))
+    assert "days_to_answer –" in text(it.page)
+    assert "heartbeat_seconds 60 " in text(it.page)
 
 
 def test_the_evidence_needs_no_key_and_holds_the_record_and_the_verifier(site: SiteWorld) -> None:
@@ -358,35 +365,27 @@ def test_every_route_admits_exactly_its_roles(site: SiteWorld) -> None:
     roles = ("steward", "approver", "auditor", "it")
     browsers = {role: site.signed_in(role, role) for role in roles}
     receipt = site.register(browsers["steward"], "MRN-1007")
-    admitted: dict[str, set[str]] = {}
-
-    for page in site.console.pages:
-        if page.is_public or page.path in ("/live", "/sign-out"):
-            continue
-        path = page.path.replace("{receipt}", receipt).replace("{number}", "none").replace("{subject}", "none")
-        for role, browser in browsers.items():
-            site.clock.move(seconds=2)
-            browser.get("/account")
-            answer: Answer
-            if page.is_api:
-                answer = browser.client.post(
-                    path, json={"csrf": browser.token}, headers={"origin": "https://console.test"}
-                )
-            elif page.method == "POST":
-                answer = browser.send(path)
-            else:
-                answer = browser.client.get(path)
-            is_refused = answer.status_code == 403 and "Your roles do not allow this" in answer.text
-            assert is_refused == (role not in page.roles), (page.method, path, role, answer.status_code)
-            assert answer.status_code < 500, (page.method, path, role)
-            if not is_refused:
-                admitted.setdefault(f"{page.method} {page.path}", set()).add(role)
+    admitted = check_roles(site, browsers, {"receipt": receipt, "number": "none", "subject": "none"})
 
     assert admitted["POST /approvals"] == {"approver"}
     assert admitted["POST /register/confirm"] == {"steward"}
     assert admitted["POST /people/invite"] == {"it"}
     assert admitted["GET /find"] == {"steward", "auditor"}
     assert admitted["GET /code"] == {"it", "auditor"}
+
+
+def test_no_form_is_taken_from_elsewhere_and_no_address_leads_outside(site: SiteWorld) -> None:
+    everybody = site.signed_in("lee", "steward", "approver", "auditor", "it")
+    receipt = site.register(everybody, "MRN-1007")
+    values = {"receipt": receipt, "number": "none", "subject": "none"}
+    assert check_forms_from_elsewhere(site, everybody, values) >= 25
+    assert "Waits for approval" in everybody.get(f"/cases/{receipt}")
+    assert check_addresses(site, everybody) >= 20
+    assert check_headers(site, everybody, values) >= 20
+    path = f"/cases/{receipt}/letter"
+    for strange in ("?language=../../site.toml", "?format=../site", "?language=de%00"):
+        letter = everybody.client.get(path + strange)
+        assert letter.headers["content-disposition"] == f'attachment; filename="letter-{receipt}.pdf"'
 
 
 def test_no_page_of_a_signed_in_person_shows_an_identifier_unasked(site: SiteWorld) -> None:

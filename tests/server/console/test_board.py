@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from console_attacks import check_addresses, check_forms_from_elsewhere, check_headers, check_roles
 from console_world import Browser
 from sqlalchemy import select, update
 
@@ -74,6 +75,25 @@ def test_an_auditor_decides_nothing_and_a_stranger_sees_nothing(board: BoardWorl
     assert board.house.store.get(number).state == "planned"
     with reading(board.house.engine) as session:
         assert session.get_one(SiteRow, "north").state == "active"
+
+
+def test_every_route_admits_exactly_its_roles(board: BoardWorld) -> None:
+    browsers = {role: board.signed_in(role, role) for role in (OPERATOR, AUDITOR)}
+    admitted = check_roles(board, browsers, {"name": "north", "number": planned(board), "subject": "none"})
+    assert admitted["GET /log"] == {OPERATOR, AUDITOR}
+    assert admitted["POST /campaigns/{number}/cancel"] == {OPERATOR}
+    assert admitted["POST /sites/{name}"] == {OPERATOR}
+    assert admitted["POST /people/invite"] == {OPERATOR}
+
+
+def test_no_form_is_taken_from_elsewhere_and_no_address_leads_outside(board: BoardWorld) -> None:
+    number = planned(board)
+    operator = board.signed_in("lee", OPERATOR, AUDITOR)
+    values = {"name": "north", "number": number, "subject": "none"}
+    assert check_forms_from_elsewhere(board, operator, values) >= 15
+    assert board.house.store.get(number).state == "planned"
+    assert check_addresses(board, operator) >= 20
+    assert check_headers(board, operator, values) >= 20
 
 
 def test_an_operator_cancels_a_campaign_with_a_reason_and_it_is_on_record(board: BoardWorld) -> None:

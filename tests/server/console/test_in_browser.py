@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from console_attacks import EVIL
 from console_browser import (
     CHROMIUM,
     Served,
@@ -15,6 +17,7 @@ from console_browser import (
     draw,
     findings,
     findings_narrow,
+    is_framed,
     speak,
     start,
     too_wide,
@@ -26,8 +29,10 @@ from typer.testing import CliRunner
 
 from common.learning.model.checkpoint import ModelCard
 from common.platform.console.settings import LANGUAGES
+from common.platform.sql import transaction
 from server.campaign.qualification.description import store_of
 from server.cli import app
+from server.database import EventRow, SiteRow
 
 from .conftest import BoardWorld
 from .test_qualification_page import PLAN, published, result
@@ -90,6 +95,56 @@ def served(board: BoardWorld, card: ModelCard) -> Iterator[Served]:
     finally:
         served.process.terminate()
         served.process.wait(60)
+
+
+@pytest.mark.slow
+def test_a_killed_console_of_the_coordinator_loses_nothing_and_everybody_signs_in_again(
+    served: Served, board: BoardWorld, browser: Browser
+) -> None:
+    page = browser.new_context().new_page()
+    served.sign_in(page)
+    page.goto(f"{served.address}/campaigns/1")
+    page.get_by_text("Cancel this campaign").click()
+    page.fill("#cancel-reason", "planned by mistake")
+    page.get_by_role("button", name="Cancel it").click()
+    page.locator("main", has_text="planned by mistake").wait_for()
+    served.process.send_signal(signal.SIGKILL)
+    served.process.wait()
+    served.process = start("server.console", served.root, int(served.address.rpartition(":")[2]))
+    page.goto(f"{served.address}/campaigns/1")
+    assert "/sign-in?next=" in page.url
+    served.sign_in(page)
+    page.goto(f"{served.address}/campaigns/1")
+    assert "planned by mistake" in page.inner_text("main")
+    assert board.house.store.get(1).state == "cancelled"
+
+
+@pytest.mark.slow
+def test_what_comes_from_outside_runs_on_no_page_of_the_coordinator_and_nobody_frames_one(
+    served: Served, board: BoardWorld, browser: Browser
+) -> None:
+    # What a hospital and its software say, what a person gives as a reason, and what they call themselves.
+    with transaction(board.house.engine) as session:
+        session.get_one(SiteRow, "north").version = EVIL
+        session.add(EventRow(at=board.clock(), site="north", kind="late", detail=EVIL))
+    board.house.store.postpone(1, 0, EVIL, board.clock())
+    board.account(EVIL[:60], ["auditor"])
+
+    seen = watched(browser.new_context())
+    page = seen.page
+    page.on("dialog", lambda dialog: seen.messages.append(dialog.message))
+    served.sign_in(page)
+    shown = set()
+    for path in PAGES:
+        for query in ("", f"?site={EVIL}&kind={EVIL}&campaign={EVIL}&sort={EVIL}&page={EVIL}"):
+            page.goto(served.address + path + query)
+            page.wait_for_load_state("load")
+            assert page.evaluate("window.ran") is None, path
+            shown |= {path} if EVIL[:40] in page.inner_text("main") else set()
+
+    assert {"/sites", "/sites/north", "/campaigns/1", "/log", "/people"} <= shown
+    assert seen.messages == []
+    assert not is_framed(browser, served.address)
 
 
 @pytest.mark.slow

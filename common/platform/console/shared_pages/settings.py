@@ -56,5 +56,11 @@ class SettingsPage:
 
 def _shown(value: object) -> str:
     """A value, or several with commas; an address with a user is hidden, for its password stands beside the name."""
+    if isinstance(value, bool):
+        return str(value).lower()  # as in the file
+    if not value and not isinstance(value, int | float):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.12g}"
     text = ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
     return _HIDDEN if _WITH_PASSWORD.search(text) else text
