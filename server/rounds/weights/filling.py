@@ -35,18 +35,21 @@ def fill(
     else:
         _add(values, base, slab, contents, row, short)
 
+    # NumPy takes a range of it in a tenth of torch's time, and a slab may hold a hundred small tensors.
+    sent_whole = any(isinstance(content, np.ndarray) for content in contents)
+    numbers = values.numpy() if sent_whole else np.empty(0)
+
     # Tensors that were sent whole, or in the other short type, overwrite what the pass above wrote there.
     for part, content in zip(slab.parts, contents, strict=True):
-        place = values[part.at : part.end]
         if isinstance(content, np.ndarray):
-            place.numpy()[:] = content[part.start : part.stop]
+            numbers[part.at : part.end] = content[part.start : part.stop]
         elif isinstance(content, Tensor):
-            place.copy_(content[part.start : part.stop])
+            values[part.at : part.end].copy_(content[part.start : part.stop])
         elif content is not None and content.dtype != short:
             upper, lower = content.upper[part.start : part.stop], content.lower[part.start : part.stop]
             bits = np.empty(len(upper), np.uint16)
             join_planes(upper, lower, bits)
-            torch.add(base[part.at : part.end], _halves(bits, content.dtype), out=place)
+            torch.add(base[part.at : part.end], _halves(bits, content.dtype), out=values[part.at : part.end])
 
 
 def _add(

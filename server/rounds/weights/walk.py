@@ -14,7 +14,7 @@ from common.learning.model.checkpoint import check_fit, check_names, not_finite
 from common.protocol.array_bytes import Planes, from_array, read_array, to_tensor
 from common.protocol.deltas import Decoded, is_difference
 from server.rounds.weights.filling import Content, fill
-from server.rounds.weights.layout import SLAB, Slab, slabs
+from server.rounds.weights.layout import SLAB, Part, Slab, slabs
 
 LARGEST = 2.0**20
 """Absolute values from here on are refused: sums of many such weights would not fit."""
@@ -46,7 +46,7 @@ class Workspace:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, torch.dtype], Tensor] = {}
         self._before: Mapping[str, Tensor] | None = None
-        self._flat: dict[str, Tensor] = {}
+        self._ranges: dict[Part, Tensor] = {}
         self._squares: dict[str, float] = {}
 
     def row(self, use: str, dtype: torch.dtype, count: int) -> Tensor:
@@ -56,12 +56,13 @@ class Workspace:
             self._rows[key] = torch.empty(max(count, min(SLAB, 2 * count)), dtype=dtype)
         return self._rows[key][:count]
 
-    def flat(self, before: Mapping[str, Tensor], name: str) -> Tensor:
-        """A tensor of `before` as one row, without a copy."""
+    def base(self, before: Mapping[str, Tensor], part: Part) -> Tensor:
+        """The elements of `before` that `part` covers, without a copy."""
         self._know(before)
-        if name not in self._flat:
-            self._flat[name] = before[name].reshape(-1)
-        return self._flat[name]
+        # Views are kept: making them takes longer than copying what they show, and each reply needs the same ones.
+        if part not in self._ranges:
+            self._ranges[part] = before[part.name].reshape(-1)[part.start : part.stop]
+        return self._ranges[part]
 
     def square(self, before: Mapping[str, Tensor], name: str) -> float:
         """Squared L2 norm of a tensor of `before`."""
@@ -74,7 +75,7 @@ class Workspace:
         # By identity: comparing the weights would cost as much as what is saved here.
         if self._before is not before:
             self._before = before
-            self._flat = {}
+            self._ranges = {}
             self._squares = {}
 
 
@@ -109,7 +110,7 @@ class Walk:
         self._squares.clear()
 
         for slab in slabs(self.before, self.before) if self.row is None else self.row:
-            bases = [self.space.flat(self.before, part.name)[part.start : part.stop] for part in slab.parts]
+            bases = [self.space.base(self.before, part) for part in slab.parts]
             contents: list[Content] = []
             for part in slab.parts:
                 # A tensor may span slabs, and is decoded once for all of them.
