@@ -70,7 +70,8 @@ def main(grid: Grid, context: Context) -> None:
 
     if (folder / SERVER_FILE).exists():
         config = context.run_config
-        if "qualification" in config:
+        # Every key is there, with 0 where a run is for the other.
+        if config.get("qualification"):
             rehearse(grid, folder, int(config["qualification"]))
             return
         carry_on(grid, folder, int(config["campaign"]), int(config["attempt"]), context.run_id)

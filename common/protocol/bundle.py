@@ -35,6 +35,7 @@ clientapp = "client.app:app"
 [tool.flwr.app.config]
 campaign = 0
 attempt = 0
+qualification = 0
 """
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from flwr.common.config import fuse_dicts, get_fab_config
 
 from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
 from server.campaign.context import CoordinatorContext, open_house
+from server.campaign.qualification.description import store_of
 from server.membership.enrolment import revoke
 from server.runtime.control import Node, RunStatus
 from server.runtime.coordinator import Coordinator
@@ -95,6 +97,25 @@ def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(h
     loop.tick()
     assert nodes(register) == ["north", "south"]
     assert all(site.node is not None for site in house.sites())
+
+
+@dataclass
+class Starting(Register):
+    """It starts what the bundle declares, and refuses other keys as SuperLink does."""
+
+    started: list[dict[str, object]] = field(default_factory=list)
+
+    def start(self, bundle: Bundle, config: Mapping[str, object], series: int | None) -> tuple[int, int]:
+        declared = get_fab_config(bundle.content)["tool"]["flwr"]["app"]["config"]
+        self.started.append(fuse_dicts(declared, dict(config)))
+        return 1, series or 1
+
+
+def test_a_qualification_is_started_by_keys_that_the_bundle_declares(house: CoordinatorContext) -> None:
+    number = store_of(house).request(house.settings.qualification, "v0001")
+    register = Starting()
+    Coordinator(house, register, installed_bundle()).tick()
+    assert register.started == [{"campaign": 0, "attempt": 0, "qualification": number}]
 
 
 def test_a_coordinator_that_starts_anew_shuts_out_whom_its_register_does_not_name(house: CoordinatorContext) -> None:
