@@ -14,7 +14,7 @@ from client.consent.kinds import Kind, usual_basis
 SourceKind = Literal["cli", "grpc", "fhir", "list", "link", "restored"]
 """How a revocation arrived; `link`: from another hospital; `restored`: from the tombstones."""
 Scope = Literal["all", "images", "reports"]
-"""What must be forgotten. All use of the patient stops in any case: the model reads images and reports together."""
+"""What must be forgotten. All use of the patient's data stops in any case: the model reads both together."""
 
 
 class State(StrEnum):

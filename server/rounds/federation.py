@@ -177,9 +177,7 @@ class Federation(Exchanges):
 def _check_status(reply: StatusReply) -> None:
     """Raise a `WireError` unless the counts go together."""
     if reply.registered.keys() != {*Subset, _FORGET} or reply.registered[_FORGET] != reply.pending:
-        raise WireError(
-            "the registered sets are not those of a site, or others than those who wait are to be forgotten"
-        )
+        raise WireError("the hospital reported unexpected sets, or its forget set differs from its pending revocations")
 
     if max(reply.registered.values()) > MOST_PATIENTS:
         raise WireError(f"more than {MOST_PATIENTS} patients in a set")

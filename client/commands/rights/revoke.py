@@ -22,7 +22,7 @@ def revoke(
     ] = None,
     scope: Annotated[
         Literal["all", "images", "reports"],
-        typer.Option("--scope", help="What the model must forget. All use of the patient stops in any case."),
+        typer.Option("--scope", help="What the model must forget. All use of the patient's data stops in any case."),
     ] = "all",
     document: Annotated[
         Path | None, typer.Option("--document", help="Signed form; kept in vault/, with a commitment in the record.")
@@ -54,7 +54,7 @@ def revoke(
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Record that patients have revoked: use stops at once, and the model is to forget them.
+    """Record that patients have revoked: use of their data stops at once, and the model must forget them.
 
     Without --patient-file, the command prompts for the ids without showing them, or reads them from standard input.
     """

@@ -91,7 +91,7 @@ def _side(mean: Mean, below: str, above: str) -> str:
     if mean.interval is None:
         return "one seed"
     low, high = mean.interval
-    return below if high < 0 else above if low > 0 else f"not told apart ({below if mean.value < 0 else above})"
+    return below if high < 0 else above if low > 0 else f"no clear difference ({below if mean.value < 0 else above})"
 
 
 def claims_markdown(all_rows: Sequence[Row]) -> list[str]:

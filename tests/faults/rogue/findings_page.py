@@ -14,7 +14,7 @@ from rogue.findings import ALL
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "attacks.md"
-_HEAD = """# Attacks that the tests play
+_HEAD = """# Attacks covered by tests
 
 These are attacks by somebody who has the keys of one enrolled hospital. Each is a test. The tests in
 [`test_rogue.py`](../../tests/faults/test_rogue.py) run whole campaigns in one process, those in

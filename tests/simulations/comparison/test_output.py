@@ -162,7 +162,7 @@ def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_tes
             one.model.mia["fused"].svc = 0.45 - 0.3 * one.cell.seed
 
     svc = claims(summary.rows(found))[0]
-    assert verdict(svc) == "not told apart (higher), not told apart (nearer)"
+    assert verdict(svc) == "no clear difference (higher), no clear difference (nearer)"
     assert "-0.202" in "\n".join(claims_markdown(summary.rows(found)))
     assert claims(summary.rows([one for one in found if one.cell.method != "scrub"])) == []
 

@@ -127,8 +127,8 @@ def power_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = S
     """Per number of patients: width of the interval, smallest differences, and what a model that forgot is told."""
     margin = DecisionConfig().auc_margin
     lines = [
-        "| Patients per group | Half-width, 90 % interval | Told from .5 | Told from the band | Forgotten: accepted "
-        "| Forgotten: rejected |",
+        "| Patients per group | Half-width, 90 % interval | Detectable distance from .5 "
+        "| Detectable distance for a rejection | Forgotten: accepted | Forgotten: rejected |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
 
