@@ -159,7 +159,8 @@ class ServerSettings(Settings):
     evaluator_key: str = ""
     """Public key (PEM) of who signs attestations beside the parties, relative to the folder; empty: nobody does."""
     renew_certificates: bool = True
-    """Renew hospitals' client certificates 30 days before they end, for the same name and key; needs `pki/ca.key`."""
+    """Renew the coordinator's and hospitals' certificates 30 days before they end, for the same names and keys; needs
+    `pki/ca.key`."""
     linkage: bool = False
     """Hand on tokens of linkage among the hospitals; also on where tokens were handed on before this setting."""
     classes: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ def rotate(
 
 @certificate.command(epilog="Example: fedforget-server certificate renew --dir federation")
 def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Issue a new TLS certificate for the hosts in server.toml, valid for 825 days. Restart `up` afterwards."""
+    """Issue a new TLS certificate for the hosts in server.toml, valid for 825 days. `up` uses it within two minutes."""
     from server.membership.setup import renew_certificate  # noqa: PLC0415 - the database's code, for commands that need it
     from server.settings import ServerFolder  # noqa: PLC0415
 
@@ -82,6 +82,6 @@ def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         until = certificate_files.not_valid_after_utc
         show(
             {"fingerprint": certificate_fingerprint(certificate_files), "valid_until": until},
-            f"valid until {until:%Y-%m-%d}; restart `fedforget-server up` to use it",
+            f"valid until {until:%Y-%m-%d}; `fedforget-server up` uses it within two minutes",
             as_json=as_json,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 import grpc
@@ -29,8 +29,11 @@ from common.platform.keys.certificates import (
 from common.platform.keys.private_keys import load_ec_key, read_passphrase
 from server.database import EventRow, SiteRow
 from server.membership.callers import Refusal
+from server.membership.setup import renew_certificate
 from server.settings import ServerFolder
 
+URGENT = timedelta(days=7)
+"""Before the end of the coordinator's certificate: from here on a campaign does not hold its renewal up."""
 Issue = Callable[[x509.Certificate, datetime], x509.Certificate]
 """The certificate that follows one; raises an `InputError` if the authority's key is not here."""
 
@@ -48,6 +51,22 @@ def issuer(folder: ServerFolder) -> Issue:
         return issue_site(load_certificate(folder.ca_certificate), ca_key, key, common_name(certificate), now)
 
     return issue
+
+
+def renew_own(folder: ServerFolder, now: datetime, *, is_busy: bool) -> x509.Certificate | None:
+    """Renew the coordinator's own TLS certificate if it is due, for its key and the hosts in `server.toml`; else None.
+
+    `up` starts the processes that use it again. While a campaign is open (`is_busy`) that would cost it a try, so it
+    waits until the last week.
+
+    Raises:
+        InputError: the authority's key is not in the folder, or does not open.
+    """
+    left = load_certificate(folder.certificate).not_valid_after_utc - now
+    if left > RENEW_WITHIN or (is_busy and left > URGENT):
+        return None
+
+    return renew_certificate(folder, now)
 
 
 def renew(session: Session, site: SiteRow, issue: Issue | None, now: datetime) -> str:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -31,9 +31,9 @@ from server.campaign.campaign_rows import GivenUpError
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.qualification.store import QualificationStore
 from server.campaign.running.tries import put_off
-from server.database import CampaignRow, signed64, unsigned64
+from server.database import CampaignRow, EventRow, signed64, unsigned64
 from server.membership.coordination import Coordination, serve
-from server.membership.renewal import issuer
+from server.membership.renewal import issuer, renew_own
 from server.rounds.states import CampaignState
 from server.runtime.control import Control, RunStatus
 from server.runtime.flower_database import LogWiper
@@ -45,6 +45,8 @@ log = logging.getLogger("fedforget.coordinator")
 TICK_SECONDS = 2.0
 SOON = timedelta(seconds=2)
 """From a run that ended early to the next, the first time."""
+RENEW_EVERY = timedelta(hours=1)
+"""From one look at the coordinator's own certificate to the next."""
 REHEARSE_AGAIN = timedelta(seconds=15)
 """From the start of one run of a qualification to that of the next."""
 
@@ -72,6 +74,7 @@ class Coordinator:
     runs: Runs
     bundle: Bundle
     _nodes: NodeRegister = field(init=False)
+    _renew_at: datetime = field(init=False, default=datetime.min.replace(tzinfo=UTC))
 
     def __post_init__(self) -> None:
         """Look after the nodes of the same SuperLink."""
@@ -93,11 +96,32 @@ class Coordinator:
 
         self._stop_ended()
         self._drop_candidates()
+        self._renew_certificate()
         versions_gone = self.house.registry.collect(
             self.house.store.clock(), self.house.settings.policy.quarantine_days
         )
         if versions_gone:
             log.info("weights of %s deleted, their records stay", ", ".join(versions_gone))
+
+    def _renew_certificate(self) -> None:
+        """Look once an hour whether the coordinator's own certificate must be renewed."""
+        now = self.house.store.clock()
+        if now < self._renew_at or not self.house.settings.renew_certificates:
+            return
+        self._renew_at = now + RENEW_EVERY
+
+        try:
+            certificate = renew_own(self.house.folder, now, is_busy=self.house.store.open() is not None)
+        except FedForgetError as error:
+            # All else goes on; the alert and `doctor` name the days that are left.
+            log.error("the coordinator's certificate cannot be renewed: %s", error)
+            return
+
+        if certificate is not None:
+            detail = f"the coordinator's is renewed, until {certificate.not_valid_after_utc:%Y-%m-%d}"
+            with transaction(self.house.engine) as session:
+                session.add(EventRow(at=now, kind="certificate", detail=detail))
+            log.info("certificate: %s", detail)
 
     def _drop_candidates(self) -> None:
         active = self.house.registry.active()

@@ -37,7 +37,7 @@ DISK = 20 * GIB
 MEMORY = 8 * GIB
 """Versions of a model of some 100 M parameters beside Flower's database; replies of a round in the ServerApp."""
 _SILENT = timedelta(minutes=10)
-_RENEW = "fedforget-server certificate renew, then restart `up`"
+_RENEW = "fedforget-server certificate renew; `up` does it by itself if pki/ca.key is here"
 _RESTORE = "restore pki/ from the backup"
 
 

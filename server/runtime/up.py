@@ -31,6 +31,13 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     ports = settings.ports
     env = {**os.environ, **flower_environment(folder)}
 
+    def certificate() -> bytes | None:
+        # It may be replaced at this very moment, or lie on a share that is away: then nothing is said.
+        try:
+            return folder.certificate.read_bytes()
+        except OSError:
+            return None
+
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
@@ -41,10 +48,16 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
             env,
             ready=accepts(LOOPBACK, ports.superlink),
             stop_grace=6.0,
+            reads=certificate,
         ),
         Child("superexec", tuple(superexec_argv(folder, settings)), env, stop_grace=2.0),
         Child(
-            "gateway", own("server.runtime.gateway"), env, ready=accepts(ports.listen, ports.gateway), stop_grace=2.0
+            "gateway",
+            own("server.runtime.gateway"),
+            env,
+            ready=accepts(ports.listen, ports.gateway),
+            stop_grace=2.0,
+            reads=certificate,
         ),
         Child(
             "coordinator",
@@ -52,6 +65,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
             env,
             ready=accepts(ports.listen, ports.coordination),
             stop_grace=4.0,
+            reads=certificate,
         ),
     )
 

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from common.platform.keys import certificates
+from common.platform.keys.certificates import load_certificate
+from server.membership.setup import renew_certificate
+from server.settings import ServerFolder
 
 pytestmark = pytest.mark.integration
 
@@ -220,3 +228,39 @@ def test_logs_of_the_hospital_hold_known_lines_only_and_no_colours(federation: t
     assert "SuperNode ID: " in text
     assert "\\u001b" not in text
     assert "line withheld" not in text
+
+
+def served(server: Up) -> set[bytes]:
+    """Certificates (DER) that the gateway and the coordination service show; empty where one does not answer."""
+    ports = ServerFolder(server.folder).settings().ports
+    try:
+        pems = [ssl.get_server_certificate(("127.0.0.1", port)) for port in (ports.gateway, ports.coordination)]
+    except OSError:
+        return set()
+    return {ssl.PEM_cert_to_DER_cert(pem) for pem in pems}
+
+
+# A minute passes between two looks of `up` at the certificate.
+@pytest.mark.slow
+def test_the_coordinators_certificate_is_renewed_and_served_without_anybody_doing_anything(
+    federation: tuple[Up, Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, site = federation
+    server.end()
+    monkeypatch.setattr(certificates, "SERVER_LIFETIME", timedelta(days=25))
+    renew_certificate(ServerFolder(server.folder), datetime.now(UTC))
+    old = load_certificate(ServerFolder(server.folder).certificate)
+    assert old.not_valid_after_utc - datetime.now(UTC) < timedelta(days=26)
+    server.start()
+
+    def renewed() -> bool:
+        new = load_certificate(ServerFolder(server.folder).certificate)
+        return new != old and served(server) == {new.public_bytes(Encoding.DER)}
+
+    wait_until(renewed, "the old certificate is still served", 240)
+    assert server.events("superlink", "outdated") == 1
+    wait_until(partial(healthy, server), "the coordinator is not healthy")
+    assert server.events("superexec", "outdated") == 0
+    wait_until(partial(healthy, site), "the hospital did not come back")
+    rows = {row["name"]: row["result"] for row in run("site", "doctor", "--dir", site.folder, code=1)}
+    assert rows["gateway TLS"] == "ok"

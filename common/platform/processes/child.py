@@ -31,6 +31,9 @@ class Child:
     """Seconds from SIGTERM to SIGKILL."""
     ready_within: float = 60.0
     """Seconds after which the next child is started even though this one is not ready."""
+    reads: Callable[[], bytes | None] | None = None
+    """What it has read at its start and does not read again, e.g. a certificate; it is restarted when this changes.
+    None: nothing can be said now. Quick, never raises."""
     explain: Callable[[], str | None] | None = None
     """The likely reason for its end, for the log; may take seconds, runs in its own thread, never raises."""
 
@@ -61,6 +64,9 @@ class Running:
     start_time: float
     kill_at: float = float("inf")
     said_ready: bool = False
+    has_read: bytes | None = None
+    is_replaced: bool = False
+    """It was told to end, to be started again at once with what its file holds now."""
     partial: bytes = b""
 
 

@@ -29,6 +29,8 @@ __all__ = ["Backoff", "Child", "Log", "Status", "Supervisor"]
 _READY_POLL = 0.2
 # Reads of the rest in an ended child's pipe, which by default holds one block.
 _BLOCKS_LEFT = 16
+# Seconds between two looks at the files that children have read.
+_REREAD = 60.0
 # Seconds after its grace period at which a guard itself is killed.
 _GUARD_MARGIN = 3.0
 
@@ -82,6 +84,8 @@ class Supervisor:
     _selector: selectors.BaseSelector = field(init=False)
     _waker: socket.socket | None = field(init=False, default=None)
     _stopping: bool = field(init=False, default=False)
+    reread: float = _REREAD
+    _reread_at: float = field(init=False, default=0.0)
     _is_announced: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -149,16 +153,48 @@ class Supervisor:
             if slot.state == "starting" and now - running.start_time < slot.child.ready_within:
                 must_wait = True  # later children may need it
 
+        self._replace_outdated(now)
         if not self._is_announced and all(slot.state == "up" for slot in self._slots):
             self._is_announced = True
             self.log.event("up", "ready", f"ready: {', '.join(slot.child.name for slot in self._slots)}")
 
+    def _replace_outdated(self, now: float) -> None:
+        """Stop a child whose file has changed since it read it; `_ended` has it started again."""
+        for slot in self._slots:
+            if slot.running is not None and slot.running.is_replaced and now >= slot.running.kill_at:
+                slot.running.guard.kill()
+        # One at a time, and only where all are well: the others still serve, and a fault is not made larger.
+        if now < self._reread_at or any(slot.state != "up" or self._is_replaced(slot) for slot in self._slots):
+            return
+        self._reread_at = now + self.reread
+
+        for slot in self._slots:
+            content = slot.child.reads() if slot.child.reads is not None else None
+            if slot.running is None or content is None or content == slot.running.has_read:
+                continue
+            self.log.event(slot.child.name, "outdated", "a file that it has read is new: started again")
+            slot.running.is_replaced = True
+            slot.running.kill_at = now + slot.child.stop_grace + _GUARD_MARGIN
+            slot.running.guard.send_signal(signal.SIGTERM)
+            # Its neighbours read the same file, and need not wait for another minute.
+            self._reread_at = now
+            return
+
+    @staticmethod
+    def _is_replaced(slot: _Slot) -> bool:
+        return slot.running is not None and slot.running.is_replaced
+
     def _until_next(self) -> float | None:
         due = [slot.due for slot in self._slots if slot.state in {"starting", "backoff"}]
+        due += [slot.running.kill_at for slot in self._slots if slot.running is not None and slot.running.is_replaced]
+        if all(slot.state == "up" for slot in self._slots) and any(slot.child.reads for slot in self._slots):
+            due.append(self._reread_at)
         return max(0.0, min(due) - self.clock()) if due else None
 
     def _start(self, slot: _Slot) -> None:
         child = slot.child
+        # Before the process reads it: a file that changes in between is then read once too often, not once too little.
+        has_read = child.reads() if child.reads is not None else None
         watch_end, lifeline = os.pipe()
         output, write_end = os.pipe()
         os.set_blocking(output, False)
@@ -175,7 +211,7 @@ class Supervisor:
         os.close(watch_end)
         os.close(write_end)
         now = self.clock()
-        running = Running(guard, os.pidfd_open(guard.pid), output, lifeline, now)
+        running = Running(guard, os.pidfd_open(guard.pid), output, lifeline, now, has_read=has_read)
         self._selector.register(running.pidfd, selectors.EVENT_READ, slot)
         self._selector.register(running.output, selectors.EVENT_READ, slot)
         slot.running = running
@@ -231,6 +267,12 @@ class Supervisor:
         if self._stopping:
             slot.state = "stopped"
             self.log.event(slot.child.name, "stopped", "stopped")
+            return
+
+        # It did as it was told: this is no failure, and is followed by no pause.
+        if running.is_replaced:
+            slot.state = "backoff"
+            slot.due = now
             return
 
         steady = now - running.start_time >= self.backoff.steady

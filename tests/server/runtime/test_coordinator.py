@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 from flwr.common.config import fuse_dicts, get_fab_config
+from sqlalchemy import select
 
+from common.platform.keys.certificates import load_certificate
 from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.qualification.description import store_of
+from server.database import EventRow
 from server.membership.enrolment import revoke
+from server.membership.renewal import renew_own
 from server.runtime.control import Node, RunStatus
 from server.runtime.coordinator import Coordinator
 from server.runtime.node_register import COMPARE_EVERY
@@ -132,3 +136,49 @@ def test_a_revoked_hospital_is_shut_out_at_the_next_look(house: CoordinatorConte
         revoke(session, "south", "left", house.store.clock())
     loop.tick()
     assert nodes(register) == ["north"]
+
+
+def ends(house: CoordinatorContext) -> datetime:
+    return load_certificate(house.folder.certificate).not_valid_after_utc
+
+
+def test_the_coordinators_certificate_renews_itself_a_month_before_its_end(house: CoordinatorContext) -> None:
+    clock = house.store.clock
+    assert isinstance(clock, Clock)
+    first = ends(house)
+    key = load_certificate(house.folder.certificate).public_key()
+    loop = Coordinator(house, Register(), installed_bundle())
+    clock.now = first - timedelta(days=31)
+    loop.tick()
+    assert ends(house) == first
+    clock.now = first - timedelta(days=29)
+    loop.tick()
+    assert timedelta(days=800) < ends(house) - clock.now < timedelta(days=826)
+    assert load_certificate(house.folder.certificate).public_key() == key
+    with transaction(house.engine) as session:
+        details = session.scalars(select(EventRow.detail).where(EventRow.kind == "certificate")).all()
+    assert details == [f"the coordinator's is renewed, until {ends(house):%Y-%m-%d}"]
+
+
+def test_an_open_campaign_holds_the_renewal_up_until_the_last_week(house: CoordinatorContext) -> None:
+    first = ends(house)
+    assert renew_own(house.folder, first - timedelta(days=8), is_busy=True) is None
+    assert ends(house) == first
+    assert renew_own(house.folder, first - timedelta(days=6), is_busy=True) is not None
+    assert ends(house) > first
+
+
+def test_without_the_authoritys_key_the_loop_goes_on_and_says_so(
+    house: CoordinatorContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = house.store.clock
+    assert isinstance(clock, Clock)
+    first = ends(house)
+    house.folder.ca_key.unlink()
+    register = Register()
+    loop = Coordinator(house, register, installed_bundle())
+    clock.now = first - timedelta(days=3)
+    loop.tick()
+    assert ends(house) == first
+    assert "the coordinator's certificate cannot be renewed" in caplog.text
+    assert nodes(register) == ["north", "south"]

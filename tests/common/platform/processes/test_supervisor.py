@@ -279,3 +279,52 @@ def test_a_child_that_never_stops_printing_holds_up_neither_the_others_nor_the_e
     supervisor.stop()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_child_whose_file_has_changed_is_started_again_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "certificate"
+    file.write_bytes(b"first")
+    script = f"import time; print(open({str(file)!r}).read(), flush=True); time.sleep(60)"
+    log = Recorded()
+    reader = child("reader", script, reads=file.read_bytes)
+    supervisor = Supervisor([reader, child("neighbour", SLEEP)], log, backoff=QUICK, reread=0.05)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+
+    try:
+        log.wait("up", "ready")
+        time.sleep(0.3)
+        assert log.of("reader", "output") == ["first"]
+        file.write_bytes(b"second")
+        assert log.wait("reader", "output", 2) == ["first", "second"]
+        log.wait("reader", "up", 2)
+        time.sleep(0.3)
+        assert log.of("reader", "output") == ["first", "second"]
+        assert len(log.of("reader", "outdated")) == 1
+        # Not a failure: neither an error in the log, nor a pause, nor a restart in the metrics.
+        assert log.of("reader", "ended") == []
+        assert [status.restarts for status in supervisor.statuses()] == [0, 0]
+        assert len(log.of("neighbour", "started")) == 1
+    finally:
+        supervisor.stop()
+        thread.join(10)
+
+
+def test_an_outdated_child_that_ignores_sigterm_is_killed_and_started_again(tmp_path: Path) -> None:
+    file = tmp_path / "certificate"
+    file.write_bytes(b"first")
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    log = Recorded()
+    deaf = child("deaf", script, reads=file.read_bytes, stop_grace=0.2)
+    supervisor = Supervisor([deaf], log, backoff=QUICK, reread=0.05)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+
+    try:
+        log.wait("deaf", "output")
+        log.wait("up", "ready")
+        file.write_bytes(b"second")
+        log.wait("deaf", "output", 2)
+    finally:
+        supervisor.stop()
+        thread.join(10)
