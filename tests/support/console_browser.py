@@ -16,7 +16,7 @@ from typing import Any
 
 import pyotp
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 PASSWORD = "correct horse battery staple"
@@ -154,5 +154,11 @@ def too_wide(page: Page) -> int | None:
 def draw(page: Page, path: Path) -> None:
     """Write a picture of the window in 128 colours, which keeps the repository small."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(io.BytesIO(page.screenshot())) as picture:
+    try:
+        drawn = page.screenshot()
+    except Error:
+        # On a machine with too much to do, Chromium now and then has no frame to hand out.
+        page.wait_for_timeout(1000)
+        drawn = page.screenshot()
+    with Image.open(io.BytesIO(drawn)) as picture:
         picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
