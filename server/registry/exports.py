@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, distinct, func, select
+from sqlalchemy.orm import Session
 
 from common.errors import FedForgetError, InputError
 from common.platform.sql import transaction
 from common.protocol.recipients import MAX_NAME
-from server.database import EventRow, ExportRow
+from server.database import EventRow, ExportRow, VersionRow
 from server.registry.versions import check_usable, version_row
 
 
@@ -91,6 +92,22 @@ class Exports:
     def outstanding(self, name: str) -> list[str]:
         """Recipients of a version who have not said that their copies are deleted, each once."""
         return list(dict.fromkeys(row.recipient for row in self.of(name) if row.purged is None))
+
+
+def to_recall(session: Session) -> dict[str, int]:
+    """Versions that nobody may use any more, with the number of recipients who have not said that their copies are
+    deleted; the earliest version first.
+
+    Hospitals delete their copies by themselves. Whoever received an export must be told by a person (GDPR Art. 19).
+    """
+    query = (
+        select(ExportRow.version, func.count(distinct(ExportRow.recipient)))
+        .join(VersionRow, VersionRow.name == ExportRow.version)
+        .where(VersionRow.state.in_(["quarantined", "withdrawn"]), ExportRow.purged.is_(None))
+        .group_by(ExportRow.version)
+        .order_by(ExportRow.version)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _checked(recipient: str) -> str:

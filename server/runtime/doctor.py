@@ -29,6 +29,7 @@ from server.campaign.waiting import site_states
 from server.database import CampaignRow, SiteRow, pending_migration
 from server.membership.conduct import LOOKED_AT, conduct
 from server.membership.registration import waiting
+from server.registry.exports import to_recall
 from server.runtime.notices import server_channels
 from server.runtime.up import secrets_of
 from server.settings import PolicyConfig, ServerFolder, ServerSettings
@@ -193,6 +194,7 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
             with reading(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
                 yield from _conduct(session, now)
+                yield from _exports(session)
 
             yield from _log(folder, engine, now)
     except InputError as err:
@@ -263,6 +265,14 @@ def _conduct(session: Session, now: datetime) -> Iterator[Check]:
             yield Check(
                 f"conduct of {name}", "warn", detail, f"fedforget-server site show {name}; docs/how-to/incident.md"
             )
+
+
+def _exports(session: Session) -> Iterator[Check]:
+    """Exported copies of versions that nobody may use any more."""
+    for version, count in to_recall(session).items():
+        detail = f"{count} recipient{'s' if count > 1 else ''} of an export must be told to delete it"
+        remedy = f"fedforget-server models show {version} names them; then models acknowledge {version} RECIPIENT"
+        yield Check(f"copies of {version}", "warn", detail, remedy)
 
 
 def _site(name: str, state: str, seen: datetime | None, version: str, now: datetime) -> Check:

@@ -26,6 +26,7 @@ from common.platform.notices.words import (
     GONE,
     HOSPITALS_OVERDUE,
     HOSPITALS_SOON,
+    RECALL,
     SIGNATURES,
     SUSPENDED,
     WAITING,
@@ -36,6 +37,7 @@ from common.platform.sql import reading
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.waiting import needs
 from server.database import AttestationRow, CampaignRow, SiteRow
+from server.registry.exports import to_recall
 from server.settings import ServerFolder, ServerSettings
 
 _SILENT = timedelta(hours=1)
@@ -87,6 +89,7 @@ def server_notice(house: CoordinatorContext, kind: Daily, now: datetime) -> Noti
                 _line(SIGNATURES, map(str, session.scalars(owed.order_by(AttestationRow.campaign)))),
                 _line(GONE, (row.name for row in rows if row.seen is None or now - row.seen > _SILENT)),
                 _line(SUSPENDED, (row.name for row in rows if row.state == "suspended")),
+                _line(RECALL, to_recall(session)),
             ]
 
     first = min(due.values(), default=None)

@@ -14,6 +14,7 @@ WAITING = "Campaigns that wait"
 DECIDE = "Hospitals for which somebody must decide"
 GONE = "Hospitals without recent contact"
 SUSPENDED = "Suspended hospitals"
+RECALL = "Versions out of use, of which exported copies remain"
 HOSPITALS_OVERDUE = "Hospitals with overdue answers"
 HOSPITALS_SOON = "Hospitals with answers due within %(days)s days"
 
@@ -30,6 +31,7 @@ WORDS = frozenset(
         DECIDE,
         GONE,
         SUSPENDED,
+        RECALL,
         HOSPITALS_OVERDUE,
         HOSPITALS_SOON,
     }

@@ -14,6 +14,7 @@ from server.campaign.waiting import needs
 from server.console.desk import EVERYBODY, Desk
 from server.console.words import CAMPAIGN_KINDS, CAMPAIGN_STATES
 from server.database import AttestationRow, SiteRow
+from server.registry.exports import to_recall
 from server.rounds.exchanges.progress import read_progress
 
 _SILENT_SECONDS = 3600.0
@@ -39,6 +40,7 @@ def pages(desk: Desk) -> list[Page]:
             rows = [*session.scalars(select(SiteRow).where(SiteRow.state != "revoked").order_by(SiteRow.name))]
             open_needs = needs(session, house.settings.policy)
             owed = session.scalar(select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == ""))
+            recall = to_recall(session)
             session.expunge_all()
 
         silent = [row for row in rows if is_silent(row, now)]
@@ -55,6 +57,7 @@ def pages(desk: Desk) -> list[Page]:
             due=dates[0] if dates else None,
             needs={name: why for name, why in open_needs.items() if why},
             owed=owed or 0,
+            recall=recall,
             kinds=CAMPAIGN_KINDS,
             states=CAMPAIGN_STATES,
         )

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from common.platform.sql import transaction
 from server.campaign.context import open_house
 from server.cli import app
-from server.database import AttestationRow, SiteRow, VersionRow
+from server.database import AttestationRow, ExportRow, SiteRow, VersionRow
 from server.runtime.doctor import examine
 from server.runtime.notices import open_notices, server_notice
 from server.runtime.up import children
@@ -57,6 +57,8 @@ def house(
         session.add(version)
         session.flush()
         session.add(AttestationRow(campaign=number, version="v0001", sites={"north": None}))
+        for recipient, purged in (("University of X", None), ("University of X", None), ("Y", None), ("Z", NOW)):
+            session.add(ExportRow(version="v0001", recipient=recipient, sent=NOW, purged=purged))
     opened.engine.dispose()
 
     return coordinator
@@ -74,6 +76,7 @@ def test_the_digest_names_hospitals_and_campaigns_that_need_somebody(house: Serv
         "Attestations that lack a signature": ("1",),
         "Hospitals without recent contact": ("west",),
         "Suspended hospitals": ("west",),
+        "Versions out of use, of which exported copies remain": ("v0001",),
     }
     assert [line.items for line in escalation.lines] == [("north",), ("south",)]
 
@@ -89,3 +92,20 @@ def test_notices_are_sent_tried_and_examined(servers: Servers, house: ServerFold
     assert set(found.values()) == {"ok"}
     assert len(found) == 6
     assert "notices" in {child.name for child in children(house, house.settings())}
+
+
+def test_recipients_of_a_version_out_of_use_are_asked_for_until_each_has_said_that_its_copies_are_gone(
+    house: ServerFolder,
+) -> None:
+    def asked_for() -> list[str]:
+        return [check.detail for check in examine(house, NOW) if check.name == "copies of v0001"]
+
+    assert asked_for() == ["2 recipients of an export must be told to delete it"]
+    for recipient, left in (("University of X", 1), ("Y", 0)):
+        result = CliRunner().invoke(app, ["models", "acknowledge", "v0001", recipient, "--dir", str(house.root)])
+        assert result.exit_code == 0, result.output
+        assert len(asked_for()) == left
+    opened = open_house(house.root)
+    digest = server_notice(opened, "digest", NOW)
+    opened.engine.dispose()
+    assert not any("exported copies" in line.text and line.count for line in digest.lines)
