@@ -97,6 +97,7 @@ def _leaves(
     site: SiteLog, session: Session, receipt: str, campaigns: list[int], ours: PublicKey, coordinator: PublicKey
 ) -> Iterator[tuple[str, bytes]]:
     sources = [f"{kind}:{receipt}" for kind in _KINDS]
+    sources += site.log.sources(session, f"exempted:{receipt}:")
     # Of the last campaign alone, whose attestation is enclosed.
     sources += [kind.format(campaign) for campaign in campaigns[-1:] for kind in _CAMPAIGN_KINDS]
     records = [item for source in sources if (item := site.log.opened(session, source)) is not None]
@@ -119,4 +120,6 @@ def _leaves(
 
 
 def _name(item: Opened) -> str:
-    return item.source.partition(":")[0]
+    # A receipt can have several exceptions, numbered.
+    kind, _, rest = item.source.partition(":")
+    return f"{kind}-{rest.rpartition(':')[2]}" if kind == "exempted" else kind

@@ -19,6 +19,7 @@ from client.evidence.console_events import SOURCE, console_records
 from client.evidence.log_records import (
     access_records,
     all_in_doubt,
+    exemption_records,
     hold_records,
     holding_records,
     receipts_of,
@@ -98,6 +99,7 @@ class SiteLog:
             # A revocation comes before everything that follows from it; the rest in chronological order.
             at_console = console_records(session, self._last_console_event(session))
             new_records = [*access_records(session), *holding_records(session), *at_console]
+            new_records += exemption_records(session)
             later = sorted(new_records, key=lambda record: record[0])
             records = [*self._revocations(session), *hold_records(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
@@ -219,7 +221,9 @@ class SiteLog:
         """
         with self.session() as session:
             # A list, so that every kind is erased, whichever of them the receipt has.
-            erasures = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
+            sources = [f"{kind}:{receipt}" for kind in _ABOUT_A_RECEIPT]
+            sources += self.log.sources(session, f"exempted:{receipt}:")
+            erasures = [self.log.erase(session, source) for source in sources]
         if self._forms.find(receipt) is not None:
             erasures.append(self._forms.erase(receipt))
         if not any(erasures):

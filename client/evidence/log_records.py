@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from client.database import HoldingRow
 from client.revocations.revocation import STATED_SOURCE, RevocationStatus, State, nobody_asked
 from client.revocations.rows.ledger_rows import standing_of
-from client.revocations.rows.ledger_tables import AccessRow
+from client.revocations.rows.ledger_tables import AccessRow, ExemptionRow, RevocationRow
 from common.evidence.canonical import Json, canonical
 from common.evidence.schema import time_text
 from common.evidence.statements import Revocation as Statement
@@ -69,6 +69,34 @@ def hold_records(session: Session) -> Iterator[Record]:
         if all(standing.state is State.REFUSED for standing in entries.values()):
             resume_body = canonical({"receipt": receipt, "use": "as before"})
             yield Record(f"hold-ended:{receipt}", "use-resumed", resume_body)
+
+
+def exemption_records(session: Session) -> Iterator[tuple[datetime, Record]]:
+    """Decisions by an exception of GDPR Art. 17(3), one for all revocations of a receipt that it was taken about.
+
+    Who decided and why stays in the ledger: the reason is free text.
+    """
+    query = (
+        select(
+            RevocationRow.receipt,
+            ExemptionRow.at,
+            ExemptionRow.article,
+            ExemptionRow.code,
+            ExemptionRow.keeps,
+            func.count(),
+        )
+        .join(RevocationRow, RevocationRow.id == ExemptionRow.revocation)
+        .group_by(RevocationRow.receipt, ExemptionRow.at, ExemptionRow.article, ExemptionRow.code, ExemptionRow.keeps)
+        # The order in which they were taken: a decision keeps its number when others follow.
+        .order_by(func.min(ExemptionRow.id))
+    )
+    numbers = Counter[str]()
+
+    for receipt, at, article, code, keeps, count in session.execute(query):
+        numbers[receipt] += 1
+        document: dict[str, Json] = {"article": article, "at": time_text(at), "code": code, "keeps": keeps}
+        document |= {"receipt": receipt, "revocations": count}
+        yield at, Record(f"exempted:{receipt}:{numbers[receipt]}", "exempted", canonical(document))
 
 
 def access_records(session: Session) -> Iterator[tuple[datetime, Record]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -67,7 +67,10 @@ def _about(session: Session, text: str) -> list[int]:
     sources = [f"{kind}:{text}" for kind in _KINDS]
     if text.isascii() and text.isdecimal():
         sources += [f"{kind}:{text}" for kind in ("ended", "access-opened", "access-closed")]
-    query = select(LOG.vault.c.position).where(LOG.vault.c.source.in_(sources), LOG.vault.c.position.is_not(None))
+    source = LOG.vault.c.source
+    # A receipt can have several exceptions, numbered.
+    is_about = or_(source.in_(sources), source.startswith(f"exempted:{text}:", autoescape=True))
+    query = select(LOG.vault.c.position).where(is_about, LOG.vault.c.position.is_not(None))
     return sorted(session.scalars(query), reverse=True)
 
 

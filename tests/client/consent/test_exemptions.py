@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,17 @@ from client.account.account import accounts_of
 from client.account.export import as_csv, as_json
 from client.account.letter.letter import Sender, compose
 from client.account.letter.subject import subject_of
+from client.evidence.event_log import SiteLog
 from client.revocations.exemptions import CODES, KEEPS, Exemption, keep_in_part
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Request, State
 from client.revocations.workflow import decisions
 from common.errors import InputError, RefusedError
+from common.evidence.keys import SigningKey
+from common.evidence.schema import time_text
+from common.files import write_private
 from common.platform.actor import Actor
+from common.platform.keys.private_keys import new_secret
 
 LEE = Actor("Lee", "user lee")
 
@@ -90,3 +96,39 @@ def test_a_part_needs_a_name_a_reason_and_a_request_that_stands(ledger: Ledger, 
     with pytest.raises(RefusedError, match="no part to keep"):
         keep_in_part(ledger, receipt, LEE, "why", part)
     assert len(KEEPS) == 5
+
+
+def test_each_decision_is_a_leaf_of_the_log_that_names_nobody_and_can_be_erased(
+    ledger: Ledger, asked: Callable[..., Request], configure: Callable[..., None]
+) -> None:
+    folder = ledger.folder
+    if not folder.settings_file.exists():
+        configure()
+    folder.passphrase.parent.mkdir(exist_ok=True)
+    folder.signing_key.parent.mkdir(parents=True, exist_ok=True)
+    write_private(folder.signing_key, SigningKey.generate().to_pem(new_secret(folder.passphrase)))
+    site = SiteLog(folder, ledger.engine, ledger.clock)
+
+    def documents() -> list[Any]:
+        with site.session() as session:
+            return [json.loads(item.document) for item in site.log.vault(session, "exempted:")]
+
+    receipt = ledger.record(asked(kind="erasure"), ["p-0", "p-1"]).receipt
+    site.follow()
+    assert documents() == []
+    keep_in_part(ledger, receipt, LEE, "the study of Berg", Exemption("archiving", "study-documents"))
+    assert site.follow()
+    at = time_text(ledger.clock())
+    first = {"at": at, "article": "17(3)(d)", "code": "archiving", "keeps": "study-documents", "receipt": receipt}
+    assert documents() == [{**first, "revocations": 2}]
+    keep_in_part(ledger, receipt, LEE, "case 12", Exemption("legal-claims", "locked-copy"))
+    assert site.follow()
+    assert [one["code"] for one in documents()] == ["archiving", "legal-claims"]
+    assert not site.follow()
+    with site.session() as session:
+        leaves = b"".join(site.log.leaves(session)).decode()
+    assert not any(word in leaves + json.dumps(documents()) for word in ("Berg", "case 12", "Lee", "p-0", "p-1"))
+
+    site.erase(receipt)
+    assert documents() == []
+    assert not site.follow()
