@@ -33,7 +33,10 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, object]:
 def test_the_reference_lists_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `([\w.]+)` \| `(.*)` \|$", page, flags=re.M))
-    assert listed == {name: repr(default) for name, default in settings_of(SimulationConfig).items()}
+    wanted = {name: repr(default) for name, default in settings_of(SimulationConfig).items()}
+    rows = [f"| `{name}` | `{default}` |" for name, default in wanted.items() if listed.get(name) != default]
+    assert rows == [], "rows that docs/reference/configuration.md lacks"
+    assert listed.keys() - wanted.keys() == set(), "rows of settings that are gone"
 
 
 @pytest.mark.parametrize(("title", "model"), [("site.toml", SiteSettings), ("server.toml", ServerSettings)])

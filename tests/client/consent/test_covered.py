@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from client.revocations.ledger import Ledger
 from client.revocations.look_alikes.ending_holds import end_holds
-from client.revocations.revocation import Request, RevocationStatus, Source, State, doubt_about
+from client.revocations.revocation import Request, RevocationStatus, Source, SourceKind, State, doubt_about
 from client.revocations.workflow.campaign_steps import close
 from client.revocations.workflow.decisions import approve, refuse
 from client.revocations.workflow.readmission import everybody_of, readmit
@@ -43,7 +44,7 @@ def of(ledger: Ledger, patient: str = "p-0") -> dict[str, RevocationStatus]:
 
 
 @pytest.mark.parametrize("how", ["refuse", "readmit"])
-@pytest.mark.parametrize("kind", ["cli", "grpc", "fhir", "list", "link"])
+@pytest.mark.parametrize("kind", sorted({*get_args(SourceKind)} - {"restored"}))
 def test_what_an_earlier_revocation_of_another_source_covered_counts_once_that_is_lifted(
     ledger: Ledger, opening: Opening, asked: Asked, how: str, kind: str
 ) -> None:

@@ -11,9 +11,10 @@ from typing import get_args
 import pytest
 
 from client.consent.kinds import KINDS, Kind
+from client.console.words import SOURCES
 from client.revocations.access import write_opened
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import STATED_SOURCE, Request, SourceKind, State
+from client.revocations.revocation import STATED_SOURCE, Request, SourceKind, State, StatedSource
 from client.revocations.tombstones.tombstone import said_in
 from client.revocations.workflow.campaign_steps import close, take_up
 from client.revocations.workflow.readmission import everybody_of, readmit
@@ -181,5 +182,9 @@ def test_a_tombstone_of_an_earlier_release_is_a_withdrawal(
 
 def test_every_source_has_a_name_in_signed_statements_and_a_command_line_is_no_list() -> None:
     assert STATED_SOURCE.keys() == set(get_args(SourceKind))
-    assert len(set(STATED_SOURCE.values())) == len(STATED_SOURCE) - 1
+    assert set(STATED_SOURCE.values()) == set(get_args(StatedSource))
     assert STATED_SOURCE["cli"] == STATED_SOURCE["grpc"] == "form"
+
+
+def test_the_console_has_a_name_for_every_source() -> None:
+    assert SOURCES.keys() == set(get_args(SourceKind))
