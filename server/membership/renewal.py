@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.orm import Session
 
 from common.errors import InputError
+from common.files import write_bytes
 from common.platform.keys.certificates import (
     RENEW_WITHIN,
     certificate_pem,
@@ -29,9 +30,11 @@ from common.platform.keys.certificates import (
 from common.platform.keys.private_keys import load_ec_key, read_passphrase
 from server.database import EventRow, SiteRow
 from server.membership.callers import Refusal
-from server.membership.setup import renew_certificate
+from server.membership.setup import next_certificate
 from server.settings import ServerFolder
 
+WORTHWHILE = timedelta(days=1)
+"""What a renewal of the coordinator's certificate must add at least; its processes are restarted for it."""
 URGENT = timedelta(days=7)
 """Before the end of the coordinator's certificate: from here on a campaign does not hold its renewal up."""
 Issue = Callable[[x509.Certificate, datetime], x509.Certificate]
@@ -56,17 +59,23 @@ def issuer(folder: ServerFolder) -> Issue:
 def renew_own(folder: ServerFolder, now: datetime, *, is_busy: bool) -> x509.Certificate | None:
     """Renew the coordinator's own TLS certificate if it is due, for its key and the hosts in `server.toml`; else None.
 
-    `up` starts the processes that use it again. While a campaign is open (`is_busy`) that would cost it a try, so it
+    `up` starts the processes that use it again. That would cost an open campaign or rehearsal a try (`is_busy`), so it
     waits until the last week.
 
     Raises:
         InputError: the authority's key is not in the folder, or does not open.
     """
-    left = load_certificate(folder.certificate).not_valid_after_utc - now
+    ends = load_certificate(folder.certificate).not_valid_after_utc
+    left = ends - now
     if left > RENEW_WITHIN or (is_busy and left > URGENT):
         return None
+    following = next_certificate(folder, now)
+    # At the end of the authority's own time nothing is gained: each look would restart everything for another hour.
+    if following.not_valid_after_utc - ends < WORTHWHILE:
+        return None
+    write_bytes(folder.certificate, certificate_pem(following))
 
-    return renew_certificate(folder, now)
+    return following
 
 
 def renew(session: Session, site: SiteRow, issue: Issue | None, now: datetime) -> str:

@@ -109,9 +109,11 @@ class Coordinator:
         if now < self._renew_at or not self.house.settings.renew_certificates:
             return
         self._renew_at = now + RENEW_EVERY
+        rehearsals = QualificationStore(self.house.folder.qualifications, self.house.store.clock)
+        is_busy = self.house.store.open() is not None or rehearsals.open() is not None
 
         try:
-            certificate = renew_own(self.house.folder, now, is_busy=self.house.store.open() is not None)
+            certificate = renew_own(self.house.folder, now, is_busy=is_busy)
         except FedForgetError as error:
             # All else goes on; the alert and `doctor` name the days that are left.
             log.error("the coordinator's certificate cannot be renewed: %s", error)

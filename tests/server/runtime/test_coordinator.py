@@ -168,6 +168,18 @@ def test_an_open_campaign_holds_the_renewal_up_until_the_last_week(house: Coordi
     assert ends(house) > first
 
 
+def test_nothing_is_renewed_where_the_authority_ends_too(house: CoordinatorContext) -> None:
+    authority = load_certificate(house.folder.ca_certificate).not_valid_after_utc
+    now = authority - timedelta(days=20)
+    assert renew_own(house.folder, now, is_busy=False) is not None
+    last = house.folder.certificate.read_bytes()
+    assert ends(house) <= authority
+    # Otherwise `up` would restart its processes every hour until the authority ends.
+    for hours in (1, 2, 24 * 14):
+        assert renew_own(house.folder, now + timedelta(hours=hours), is_busy=False) is None
+    assert house.folder.certificate.read_bytes() == last
+
+
 def test_without_the_authoritys_key_the_loop_goes_on_and_says_so(
     house: CoordinatorContext, caplog: pytest.LogCaptureFixture
 ) -> None:
