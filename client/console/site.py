@@ -32,6 +32,7 @@ def site_pages(desk: Desk) -> list[Page]:
     )  # fmt: skip
     manage = People(desk.accounts, desk.settings.console.openid, ROLES, frozenset({IT, AUDITOR}), frozenset({IT}))
     clock = desk.ledger.clock
+    # The console runs without the site's keys, so checks that need them are left out here.
     health = health_pages(lambda: examine(desk.folder, clock(), opens_keys=False), clock, EVERYBODY, "fedforget-site")
     settings = SettingsPage(
         "/settings",

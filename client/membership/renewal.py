@@ -55,8 +55,10 @@ class CertificateRenewal:
             following = self._checked(reply.certificate, current)
             write_durable(self.folder.certificate, certificate_pem(following))
         except grpc.RpcError as err:
+            # What a stub raises is also a `Call`; a plain `RpcError` has neither code nor details.
             if not isinstance(err, grpc.Call):
                 raise
+            # The coordinator's reasons for not renewing come with this code; other details may be gRPC's own text.
             reason = err.details() if err.code() is grpc.StatusCode.FAILED_PRECONDITION else err.code().name
             self._tell(f"the coordinator did not renew this site's certificate: {reason}")
             return False

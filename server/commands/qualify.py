@@ -121,6 +121,7 @@ def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool
         if standing.waits:
             line += f"; waits: {standing.waits}"
         if line != last:
+            # Standard output is left to the result, which a script may read as JSON.
             typer.echo(line, err=True)
             last = line
         down = 0.0 if is_up(root) else down + POLL_SECONDS

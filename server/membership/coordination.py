@@ -89,6 +89,7 @@ class Coordination:
                 session.add(EventRow(at=now, site=site.name, kind="announced", detail=detail))
                 _log.info("%s announced: %s", site.name, detail)
 
+        # After the commit: the loop that this wakes must read the new numbers.
         if is_news:
             self._announced()
         return messages.AnnounceReply()
@@ -112,6 +113,7 @@ class Coordination:
             if abs(skew) > _SKEW:
                 _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
 
+        # Before `owed`: a copy that is back at the site, e.g. from a backup, is owed again in this answer.
         self._versions.holds(site.name, digests_here)
         reply = messages.HeartbeatReply(purge=self._versions.owed(site.name)[:MAX_DIGESTS])
         reply.clock.FromDatetime(now)

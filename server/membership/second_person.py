@@ -48,6 +48,7 @@ def _proposal(session: Session, site: str, what: str, now: datetime) -> dict[str
         .order_by(EventRow.id.desc())
     )
 
+    # The newest decides: a proposal that was seconded cannot be seconded again.
     for row in rows:
         detail: dict[str, str] = json.loads(row.detail)
         if detail["what"] == what:

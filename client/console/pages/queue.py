@@ -43,6 +43,7 @@ def pages(desk: Desk) -> list[Page]:
 
         for receipt in receipts:
             try:
+                # A transaction each: one receipt whose state does not allow the step must not undo the others.
                 step(desk.ledger, receipt, visit.person.actor, reason)
                 change_count += 1
             except (InputError, RefusedError):
