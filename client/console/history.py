@@ -78,6 +78,7 @@ def exceptions_of(session: Session, receipt: str) -> list[Exempted]:
 
 def campaign_steps(session: Session, campaign: int) -> list[CampaignStep]:
     """What has happened here in a campaign, oldest first."""
+    # From the newest, so that the limit cuts off the oldest; sorted by time below.
     uses = session.execute(
         select(ParticipationRow.at, ParticipationRow.use, ParticipationRow.step)
         .where(ParticipationRow.campaign == campaign, ParticipationRow.use != "cohort")

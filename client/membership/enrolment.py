@@ -162,6 +162,7 @@ def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
     """`site.toml` with the bundle's addresses; nothing else changes."""
     text = folder.settings_file.read_text(encoding="utf-8")
 
+    # Edited as text, so that the hospital's comments and order stay.
     for setting, address in (("gateway", bundle.gateway), ("coordination", bundle.coordination)):
         lines = re.compile(rf"^{setting}\s*=.*$", re.M)
         line_count = len(lines.findall(text))
