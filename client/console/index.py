@@ -105,6 +105,7 @@ class Index:
     def refresh(self) -> None:
         """Take over what has happened in the ledger since the last call."""
         with self._lock:
+            # One snapshot for number and rows: no step that is recorded meanwhile is skipped.
             with reading(self._ledger.engine) as session:
                 newest = session.scalar(select(func.max(RevocationEventRow.id))) or 0
                 if newest == self._newest:
@@ -126,6 +127,7 @@ class Index:
                     ]
 
             self._put(summarised(standing))
+            # Last: if this fails before, the next refresh reads the same steps again.
             self._newest = newest
 
     def _put(self, summaries: Iterable[Summary]) -> None:
