@@ -195,6 +195,7 @@ def _where(wanted: Wanted) -> tuple[str, list[object]]:
         parts.append(f"state in ({', '.join('?' for _ in wanted.states)})")
         values += sorted(map(str, wanted.states))
         if wanted.states <= OPEN:
+            # The states imply it, but SQLite only uses `ix_work`, whose rows are few, if the query names its column.
             parts.append("is_open = 1")
     for name, value in (("kind", wanted.kind), ("source", wanted.source)):
         if value:

@@ -93,7 +93,6 @@ def create_site(path: Path, asked: SiteRequest) -> bytes:
         new_secret(folder.supernode_secret)
         new_secret(folder.pseudonym_secret)
         keys = make_keys(part / FIRST_KEYS, passphrase)
-        # A link, not a folder: a rotation can then replace all keys in one step.
         folder.tls_key.parent.symlink_to(FIRST_KEYS, target_is_directory=True)
         write_text(folder.settings_file, _TOML.format(**{key: json.dumps(value) for key, value in values.items()}))
         for room in (folder.flower_home, folder.logs):
