@@ -70,6 +70,34 @@ class Running:
     partial: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Current state of a child."""
+
+    name: str
+    state: State
+    restarts: int
+    pid: int | None
+
+
+@dataclass(slots=True)
+class Slot:
+    """A child's place in the supervisor's list: it outlives the processes that are started for it."""
+
+    child: Child
+    state: State = "waiting"
+    running: Running | None = None
+    failures: int = 0
+    restarts: int = 0
+    explaining: bool = False
+    explanation: str = ""
+    """Why it ended, as far as is known."""
+    last_logged: str = ""
+    """The last explanation that was logged."""
+    due: float = 0.0
+    """Time of the next start (`backoff`) or the next readiness check (`starting`)."""
+
+
 def read_lines(running: Running, blocks: int) -> Iterator[str]:
     """Whole lines that can be read now, in at most `blocks` reads; an unfinished line stays in `partial`."""
     for _ in range(blocks):

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.platform.processes import process_guard
-from common.platform.processes.child import Backoff, Child, Running, State, read_lines
+from common.platform.processes.child import Backoff, Child, Running, Slot, Status, read_lines
 
 __all__ = ["Backoff", "Child", "Log", "Status", "Supervisor"]
 
@@ -45,32 +45,6 @@ class Log(Protocol):
         """An event in the supervisor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Current state of a child."""
-
-    name: str
-    state: State
-    restarts: int
-    pid: int | None
-
-
-@dataclass(slots=True)
-class _Slot:
-    child: Child
-    state: State = "waiting"
-    running: Running | None = None
-    failures: int = 0
-    restarts: int = 0
-    explaining: bool = False
-    explanation: str = ""
-    """Why it ended, as far as is known."""
-    last_logged: str = ""
-    """The last explanation that was logged."""
-    due: float = 0.0
-    """Time of the next start (`backoff`) or the next readiness check (`starting`)."""
-
-
 @dataclass(slots=True)
 class Supervisor:
     """Watch `children`; `run` blocks until `stop` is called from a signal handler or another thread."""
@@ -80,7 +54,7 @@ class Supervisor:
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
     backoff: Backoff = field(default_factory=Backoff)
-    _slots: list[_Slot] = field(init=False)
+    _slots: list[Slot] = field(init=False)
     _selector: selectors.BaseSelector = field(init=False)
     _waker: socket.socket | None = field(init=False, default=None)
     _stopping: bool = field(init=False, default=False)
@@ -89,7 +63,7 @@ class Supervisor:
     _is_announced: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._slots = [_Slot(child) for child in self.children]
+        self._slots = [Slot(child) for child in self.children]
 
     def statuses(self) -> tuple[Status, ...]:
         """State of every child; may be called from any thread."""
@@ -181,7 +155,7 @@ class Supervisor:
             return
 
     @staticmethod
-    def _is_replaced(slot: _Slot) -> bool:
+    def _is_replaced(slot: Slot) -> bool:
         return slot.running is not None and slot.running.is_replaced
 
     def _until_next(self) -> float | None:
@@ -191,7 +165,7 @@ class Supervisor:
             due.append(self._reread_at)
         return max(0.0, min(due) - self.clock()) if due else None
 
-    def _start(self, slot: _Slot) -> None:
+    def _start(self, slot: Slot) -> None:
         child = slot.child
         # Before the process reads it: a file that changes in between is then read once too often, not once too little.
         has_read = child.reads() if child.reads is not None else None
@@ -219,7 +193,7 @@ class Supervisor:
         slot.due = now
         self.log.event(child.name, "started", "started")
 
-    def _look(self, slot: _Slot, running: Running) -> None:
+    def _look(self, slot: Slot, running: Running) -> None:
         now = self.clock()
         child = slot.child
         ready = child.ready() if child.ready is not None else now - running.start_time >= child.settle
@@ -241,14 +215,14 @@ class Supervisor:
             elif slot.running is not None and key.fd == slot.running.pidfd:
                 self._ended(slot, slot.running)
 
-    def _drain(self, slot: _Slot, running: Running, blocks: int = 1) -> None:
+    def _drain(self, slot: Slot, running: Running, blocks: int = 1) -> None:
         """Log printed lines in at most `blocks` reads, so that a flood from one child does not delay the others."""
         sign = slot.child.ready_line
         for line in read_lines(running, blocks):
             running.said_ready = running.said_ready or (sign is not None and sign.search(line) is not None)
             self.log.output(slot.child.name, line)
 
-    def _ended(self, slot: _Slot, running: Running) -> None:
+    def _ended(self, slot: Slot, running: Running) -> None:
         with contextlib.suppress(ProcessLookupError):  # children of a killed guard; before its pid can be reused
             os.killpg(running.guard.pid, signal.SIGKILL)
         code = running.guard.wait()
@@ -288,7 +262,7 @@ class Supervisor:
             slot.explaining = True
             threading.Thread(target=self._explain, args=(slot, slot.child.explain), daemon=True).start()
 
-    def _explain(self, slot: _Slot, explain: Callable[[], str | None]) -> None:
+    def _explain(self, slot: Slot, explain: Callable[[], str | None]) -> None:
         """Find out why a child ended, for the loop to log: only the loop writes to the log."""
         slot.explanation = explain() or ""
         slot.explaining = False
