@@ -168,7 +168,9 @@ def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
         line_count = len(lines.findall(text))
         if line_count != 1:
             raise ConfigError(f"no line `{setting} = ...`", where=str(folder.settings_file), remedy="put it back")
-        text = lines.sub(f"{setting} = {json.dumps(address)}", text)
+        # A backslash of the JSON text would otherwise be taken for a group's number.
+        line = f"{setting} = {json.dumps(address)}".replace("\\", r"\\")
+        text = lines.sub(line, text)
 
     return text
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.membership.enrolment import join, rotate
+from client.membership.enrolment import _with_addresses, join, rotate
 from client.membership.setup import SiteRequest, create_site
 from client.settings import SiteFolder
 from common.errors import ConfigError, EvidenceError, InputError, OutputError, RefusedError
@@ -366,3 +368,13 @@ def test_init_never_overwrites(north: SiteFolder) -> None:
     code, _, err = invoke("init", north.root, *given)
     assert (code, "not empty" in err) == (2, True)
     assert content(north) == before
+
+
+def test_an_address_with_any_character_is_written_as_it_is(tmp_path: Path) -> None:
+    folder = SiteFolder(tmp_path)
+    folder.settings_file.write_text('# ours\ngateway = "a:1"\ncoordination = "a:2"\n')
+    address = "klinik-mü\\1.example:8443"
+    bundle = SimpleNamespace(gateway=address, coordination="b:2")
+    text = _with_addresses(folder, bundle)  # type: ignore[arg-type]  # of a bundle, its addresses
+    assert tomllib.loads(text) == {"gateway": address, "coordination": "b:2"}
+    assert text.startswith("# ours\n")
