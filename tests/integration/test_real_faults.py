@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from client.revocations.tombstones.overview import read_revocations
 from common.learning.model.traces import find_weights
 from common.platform.sql import transaction
 from server.campaign.context import CoordinatorContext, open_house
+from server.campaign.qualification.description import store_of
 from server.membership.registration import in_force
 from server.rounds.states import CampaignState
 from server.rounds.unlearning.base import Collected
@@ -193,10 +195,17 @@ def until(
 
 
 @contextmanager
-def running(folder: Path, patients: int, environment: dict[str, str], retry_minutes: float) -> Iterator[Running]:
+def running(
+    folder: Path,
+    patients: int,
+    environment: dict[str, str],
+    retry_minutes: float,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Running]:
     """A federation with a first model."""
     found = Running(folder, environment)
-    size = ("--patients", patients, "--rounds", "1", "--set", f"policy.retry_minutes={retry_minutes}")
+    more = [f"--set={name}={value}" for name, value in (settings or {}).items()]
+    size = ("--patients", patients, "--rounds", "1", "--set", f"policy.retry_minutes={retry_minutes}", *more)
 
     try:
         command(ROOT / "deploy" / "local-federation", "start", folder, *size, environment=environment)
@@ -225,6 +234,60 @@ def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_kille
         until(house, number, lambda now: now.ended)
         # One patient decides nothing, so the campaign retrains without unlearning first.
         federation.check(house, number, "south", unlearned=0)
+
+
+@pytest.mark.slow
+def test_a_qualification_survives_a_killed_coordinator_and_a_campaign_that_overtakes_it(tmp_path: Path) -> None:
+    settings = {
+        "experiment.folds.targets": 2,
+        "experiment.folds.audit": 2,
+        "experiment.decision.auc_margin": 0.5,
+        "experiment.decision.accuracy_margin": 1.0,
+        "experiment.decision.utility_tolerance": 1.0,
+        "experiment.decision.ks_alpha": 0.0,
+        "qualification.rehearsals": 12,
+        "qualification.sizes": [1, 4],
+        "qualification.wave": 2,
+        "qualification.least_controls": 20,
+        "qualification.controls_per_site": 5,
+    }
+
+    with running(tmp_path / "federation", 100, {}, 0.05, settings) as federation, federation.house() as house:
+        store = store_of(house)
+        command(BIN / "fedforget-server", "qualify", "start", "--dir", federation.folder / "server")
+        wait_for(lambda: store.standing(1).waves >= 1, "the first wave")
+        register = store.registered(1)
+        assert register is not None
+        finished = waves_of(house)
+
+        kill(federation.folder / "server", "server.runtime.coordinator")
+        before = store.standing(1).waves
+        wait_for(lambda: store.standing(1).waves > before, "a wave after the kill")
+        # What was finished is not done again.
+        assert finished
+        assert finished.items() <= waves_of(house).items()
+
+        assert store.result(1) is None
+        federation.revoke("south", 2)
+        number = federation.campaign(house)
+        wait_for(lambda: store.standing(1).waits == "a real campaign goes first", "the qualification's waiting")
+        overtaken = waves_of(house)
+        until(house, number, lambda now: now.ended)
+        federation.check(house, number, "south")
+
+        wait_for(lambda: store.open() is None, "the end of the qualification", 600)
+        result = store.result(1)
+        assert result is not None, store.standing(1).stopped
+        assert result.qualification.rehearsals == 12
+        assert overtaken.items() <= waves_of(house).items()
+        assert store.registered(1) == register
+        assert not list((house.folder.qualifications / "1").glob("*.safetensors"))
+
+
+def waves_of(house: CoordinatorContext) -> dict[str, bytes]:
+    """Finished waves of the first qualification."""
+    steps = (house.folder.qualifications / "1").glob("wave-*.json")
+    return {path.name: path.read_bytes() for path in steps if re.fullmatch(r"wave-\d+", path.stem)}
 
 
 @pytest.fixture(scope="module")
