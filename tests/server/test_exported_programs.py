@@ -158,7 +158,7 @@ def test_the_onnx_file_gives_the_logits_for_any_batch(tmp_path: Path) -> None:
     state = trained(card)
     out = exported(card, state, tmp_path, onnx=True)
     network = Network(state, json.loads(card.model_dump_json())["model"])
-    session = ReferenceEvaluator(out / "model.onnx")
+    session = ReferenceEvaluator(str(out / "model.onnx"))
 
     for rows in (1, 3):
         tokens = torch.randint(5, 100, (rows, card.data.max_tokens))
