@@ -77,8 +77,9 @@ class Keyboard:
 
     def attach(self, name: str, file: Path) -> None:
         """Go to a field for a file, and open the system's chooser."""
-        self.to(name)
+        # Begun before the way to the field: Chromium needs a moment until it hands choosers to the test.
         with self.page.expect_file_chooser() as waiting:
+            self.to(name)
             self.page.keyboard.press("Enter")
         waiting.value.set_files(file)
 
