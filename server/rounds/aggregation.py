@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import CheckpointError, UnavailableError, WireError
-from server.rounds.weights.layout import Slab, slabs
+from server.rounds.weights.layout import SLAB, Slab, slabs
 from server.rounds.weights.spooled_tensors import FlatStore
 from server.rounds.weights.walk import Step, Walk, Workspace
 
@@ -146,27 +146,21 @@ class RunningMean:
         self._check_sound()
         if not self._weight or self._sum is None:
             raise WireError("no weights to average")
-        name = ""
-        mean = torch.empty(0)
+        begin = 0
 
-        for slab in self._row:
-            # Over the weight of those who answered, not over 1: a missing site must not shrink the mean towards zero.
-            row = self._space.row("scaled", torch.float64, len(slab))
-            row.copy_(self._sum.read(slab.begin, slab.begin + len(slab))).div_(self._weight)
-            rounded = (row if slab.dtype.is_floating_point else row.round_()).to(slab.dtype)
-            for part in slab.parts:
-                if part.name != name:
-                    name = part.name
-                    mean = torch.empty(self._shapes[name].numel(), dtype=slab.dtype)
-                mean[part.start : part.stop] = rounded[part.at : part.end]
-                # A tensor may span slabs, and is handed out with its last part.
-                if part.stop == len(mean):
-                    yield name, mean.reshape(self._shapes[name])
-
-        # Tensors without elements are in no slab.
         for name, shape in self._shapes.items():
-            if not shape.numel():
-                yield name, torch.empty(shape, dtype=like[name].dtype)
+            kind = like[name].dtype
+            mean = torch.empty(shape.numel(), dtype=kind)
+
+            for start in range(0, len(mean), SLAB):
+                stop = min(start + SLAB, len(mean))
+                # Over the weight of those who answered, not over 1: a missing site must not shrink the mean towards
+                # zero.
+                values = self._sum.read(begin + start, begin + stop).double().div_(self._weight)
+                mean[start:stop] = (values if kind.is_floating_point else values.round_()).to(kind)
+
+            begin += len(mean)
+            yield name, mean.reshape(shape)
 
     def result(self, like: Mapping[str, Tensor]) -> State:
         """All of `means`."""

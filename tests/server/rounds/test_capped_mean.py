@@ -68,6 +68,23 @@ def test_a_reply_that_was_not_taken_is_in_no_mean() -> None:
     assert float(dict(mean.means(state(0.0), ["a"]))["weight"][0]) == 1.0
 
 
+def test_means_of_several_sums_are_combined_in_double_precision_and_rounded_once() -> None:
+    # North is a sum of its own; the others' mean of 1/3 and the counter's of 3/2 must not be rounded before they count.
+    registered = {"north": 0.6, "south": 0.2, "west": 0.2}
+    values = {"north": (0.0, 0), "south": (2 / 3, 3), "west": (0.0, 0)}
+    mean = CappedMean(registered, 0.6, 0.4)
+    for site, (weight, count) in values.items():
+        mean.of(site).add({"weight": torch.full((3,), weight), "count": torch.tensor(count)}, registered[site])
+    assert mean.of("north") is not mean.of("south")
+    both = mean.of("south")
+    precise = {"weight": torch.empty(0, dtype=torch.float64), "count": torch.empty(0, dtype=torch.float64)}
+    parts = dict(both.means(precise))
+    assert [part.dtype for part in parts.values()] == [torch.float64, torch.float64]
+    assert float(parts["count"]) == pytest.approx(1.5, rel=1e-11)
+    assert float(parts["weight"][0]) == pytest.approx(float(torch.tensor(2 / 3).double()) / 2, rel=1e-11)
+    assert int(dict(mean.means(state(0.0), registered))["count"]) == round(0.4 * 1.5)
+
+
 def test_of_equal_hospitals_there_is_one_sum() -> None:
     mean = CappedMean(dict.fromkeys("abc", 1 / 3), 0.6, 0.5)
     assert mean.of("a") is mean.of("b")

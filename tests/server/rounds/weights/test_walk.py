@@ -16,6 +16,7 @@ from common.learning.model.checkpoint import state_digest
 from common.protocol.array_bytes import to_array, to_record
 from common.protocol.deltas import Decoded, encode
 from common.protocol.messages import TRAIN
+from server.rounds import aggregation
 from server.rounds.aggregation import RunningMean
 from server.rounds.checks.update_gate import UpdateGate
 from server.rounds.weights import layout, spooled_tensors
@@ -30,6 +31,7 @@ def slabs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param != "one slab":
         monkeypatch.setattr(layout, "SLAB", 5)
         monkeypatch.setattr(layout.slabs, "__defaults__", (5,))
+        monkeypatch.setattr(aggregation, "SLAB", 5)
     if request.param == "many slabs on disk":
         monkeypatch.setattr(spooled_tensors, "MEMORY", 1)
 
