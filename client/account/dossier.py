@@ -14,6 +14,7 @@ from client.account.account import accounts_of
 from client.account.export import as_json
 from client.evidence.attestations import kept_attestation
 from client.evidence.event_log import SiteLog
+from client.evidence.log_records import sources_about
 from client.revocations.ledger import Ledger
 from client.revocations.linkage.tokens import Linkage
 from common.errors import InputError
@@ -29,7 +30,6 @@ from common.platform.event_log.check import own_key
 from common.platform.event_log.report import key_history
 from common.platform.event_log.store import Opened, only, signed_by
 
-_KINDS = ("revocation", "tombstone", "steward", "hold", "hold-ended", "readmitted")
 _CAMPAIGN_KINDS = ("access-opened:{0}", "access-closed:{0}", "ended:{0}")
 _ATTESTATION = "attestation.json"
 
@@ -96,8 +96,7 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str) -> bytes:
 def _leaves(
     site: SiteLog, session: Session, receipt: str, campaigns: list[int], ours: PublicKey, coordinator: PublicKey
 ) -> Iterator[tuple[str, bytes]]:
-    sources = [f"{kind}:{receipt}" for kind in _KINDS]
-    sources += site.log.sources(session, f"exempted:{receipt}:")
+    sources = sources_about(site.log, session, receipt)
     # Of the last campaign alone, whose attestation is enclosed.
     sources += [kind.format(campaign) for campaign in campaigns[-1:] for kind in _CAMPAIGN_KINDS]
     records = [item for source in sources if (item := site.log.opened(session, source)) is not None]
@@ -120,6 +119,6 @@ def _leaves(
 
 
 def _name(item: Opened) -> str:
-    # A receipt can have several exceptions, numbered.
+    # Exceptions are numbered, as a receipt can have several.
     kind, _, rest = item.source.partition(":")
     return f"{kind}-{rest.rpartition(':')[2]}" if kind == "exempted" else kind

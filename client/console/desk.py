@@ -16,6 +16,7 @@ from client.revocations.ledger import Ledger
 from client.revocations.rows.ledger_tables import RevocationRow
 from client.settings import SiteFolder, SiteSettings
 from common.errors import InputError
+from common.platform.actor import same_person
 from common.platform.console.sign_in.events import Event
 from common.platform.sql import reading
 
@@ -82,10 +83,8 @@ class Desk:
 
     def own(self, visit: Visit, receipts: Sequence[str]) -> frozenset[str]:
         """Those of the receipts that the person of a visit recorded, and so cannot approve."""
-        # The name at the end may change; issuer and subject, which the digest before it is of, do not.
-        mine = ":".join(visit.person.actor.identity.split(":")[:2])
         row = RevocationRow
-        by_them = row.identity.startswith(f"{mine}:", autoescape=True)
+        by_them = row.identity.startswith(same_person(visit.person.actor.identity), autoescape=True)
         query = select(row.receipt).where(row.receipt.in_(receipts), by_them)
         with reading(self.ledger.engine) as session:
             return frozenset(session.scalars(query.distinct()))

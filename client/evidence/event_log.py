@@ -23,6 +23,7 @@ from client.evidence.log_records import (
     hold_records,
     holding_records,
     receipts_of,
+    sources_about,
     statement_of,
 )
 from client.revocations.revocation import OPEN, State
@@ -46,8 +47,6 @@ from common.platform.event_log.store import Clock, EventLog, Record, only, origi
 from common.platform.keys.private_keys import load_signing_key, read_public_key
 from common.platform.sql import drop_erased, reading, transaction
 
-_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
-"""Prefixes of a receipt's records in the log's vault."""
 _ATTESTED = "attested:"
 
 
@@ -221,8 +220,7 @@ class SiteLog:
         """
         with self.session() as session:
             # A list, so that every kind is erased, whichever of them the receipt has.
-            sources = [f"{kind}:{receipt}" for kind in _ABOUT_A_RECEIPT]
-            sources += self.log.sources(session, f"exempted:{receipt}:")
+            sources = sources_about(self.log, session, receipt)
             erasures = [self.log.erase(session, source) for source in sources]
         if self._forms.find(receipt) is not None:
             erasures.append(self._forms.erase(receipt))

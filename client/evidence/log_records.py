@@ -17,7 +17,15 @@ from common.evidence.canonical import Json, canonical
 from common.evidence.schema import time_text
 from common.evidence.statements import Revocation as Statement
 from common.evidence.statements import revocation_statement
-from common.platform.event_log.store import Record
+from common.platform.event_log.store import EventLog, Record
+
+_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
+
+
+def sources_about(log: EventLog, session: Session, receipt: str) -> list[str]:
+    """Names in the log's vault of the records about a receipt, those included that it does not have."""
+    # A receipt can have several exceptions, numbered.
+    return [*(f"{kind}:{receipt}" for kind in _ABOUT_A_RECEIPT), *log.sources(session, f"exempted:{receipt}:")]
 
 
 def receipts_of(session: Session) -> dict[str, dict[str, RevocationStatus]]:

@@ -56,6 +56,11 @@ def by_person(issuer: str, subject: str, name: str) -> str:
     return f"person:{digest}:{''.join(name.split())[:32]}"
 
 
+def same_person(identity: str) -> str:
+    """How each identity of this person of a console begins, whatever they were called when they acted."""
+    return ":".join(identity.split(":")[:2]) + ":"
+
+
 def in_words(identity: str) -> str:
     """An identity for people; `not recorded` for an older record."""
     words = []

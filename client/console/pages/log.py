@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from client.console.desk import AUDITOR, IT, STEWARD, Desk
 from client.database import LOG
+from client.evidence.log_records import sources_about
 from common.evidence.canonical import parse_canonical
 from common.evidence.log.tree_log import Entry
 from common.evidence.schema import decode
@@ -18,11 +19,10 @@ from common.platform.console.shared_pages.log import LogPages
 from common.platform.console.tables import View, view_of
 from common.platform.event_log.check import own_key, problems
 from common.platform.event_log.report import brief
-from common.platform.event_log.store import KEY
+from common.platform.event_log.store import KEY, EventLog
 from common.platform.sql import reading
 
 _ROLES = frozenset({AUDITOR, IT, STEWARD})
-_KINDS = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def pages(desk: Desk) -> list[Page]:
 
         with reading(engine) as session:
             size = session.scalar(select(func.count()).select_from(LOG.leaves)) or 0
-            positions = _about(session, text) if text else None
+            positions = _about(desk.log.log, session, text) if text else None
             view = view.of(len(positions) if positions is not None else size)
             leaves = _leaves(session, view, positions)
             values = log.values(session)
@@ -62,15 +62,12 @@ def pages(desk: Desk) -> list[Page]:
     return log.pages(show, _ROLES)
 
 
-def _about(session: Session, text: str) -> list[int]:
+def _about(log: EventLog, session: Session, text: str) -> list[int]:
     """Positions of the leaves about a receipt, or about the campaign of this number, newest first."""
-    sources = [f"{kind}:{text}" for kind in _KINDS]
+    sources = sources_about(log, session, text)
     if text.isascii() and text.isdecimal():
         sources += [f"{kind}:{text}" for kind in ("ended", "access-opened", "access-closed")]
-    source = LOG.vault.c.source
-    # A receipt can have several exceptions, numbered.
-    is_about = or_(source.in_(sources), source.startswith(f"exempted:{text}:", autoescape=True))
-    query = select(LOG.vault.c.position).where(is_about, LOG.vault.c.position.is_not(None))
+    query = select(LOG.vault.c.position).where(LOG.vault.c.source.in_(sources), LOG.vault.c.position.is_not(None))
     return sorted(session.scalars(query), reverse=True)
 
 
