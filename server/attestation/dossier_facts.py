@@ -13,7 +13,7 @@ from common.platform.dossier.attacks import Figure
 from server.database import CampaignRow, DeliveryRow, EventRow, ExportRow, VersionRow
 from server.membership.registration import in_force
 from server.registry.manifest import Metric
-from server.registry.versions import Version, version_of
+from server.registry.versions import OUT_OF_USE, Version, version_of
 
 _OF_VERSIONS = ("purged", "held-again")
 """Kinds of events that name a version and no campaign."""
@@ -92,7 +92,7 @@ def _recipient(row: DeliveryRow | ExportRow, kind: str, name: str, site: str | N
 
 def deletions(lineage: Sequence[Version], copies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was deleted of this version and its ancestors: here, by acknowledgement at hospitals, and what is owed."""
-    names_out_of_use = {one.name for one in lineage if one.state in {"quarantined", "withdrawn"}}
+    names_out_of_use = {one.name for one in lineage if one.state in OUT_OF_USE}
     due = [copy for copy in copies if copy["version"] in names_out_of_use]
 
     return {

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Select, select
 from common.platform.sql import reading, transaction
 from common.protocol.recipients import Recipient
 from server.database import DeliveryRow, EventRow, ExportRow, VersionRow
-from server.registry.versions import check_usable, in_use, version_of, version_row
+from server.registry.versions import OUT_OF_USE, check_usable, in_use, version_of, version_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Deliveries:
     def owed(self, site: str) -> tuple[str, ...]:
         """Digests of quarantined and withdrawn weights that the site got and has not said to be gone."""
         with transaction(self.engine) as session:
-            rows = session.scalars(_deliveries(site).where(VersionRow.state.in_(("quarantined", "withdrawn"))))
+            rows = session.scalars(_deliveries(site).where(VersionRow.state.in_(OUT_OF_USE)))
             # Versions can share weights: a copy that another version still needs is not owed.
             weights_in_use = {version_of(row).weights for row in session.scalars(in_use())}
             return tuple(sorted({version_of(row).weights for row in rows} - weights_in_use))

@@ -14,7 +14,7 @@ from common.errors import FedForgetError, InputError
 from common.platform.sql import transaction
 from common.protocol.recipients import MAX_NAME
 from server.database import EventRow, ExportRow, VersionRow
-from server.registry.versions import check_usable, version_row
+from server.registry.versions import OUT_OF_USE, check_usable, version_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def to_recall(session: Session) -> dict[str, int]:
     query = (
         select(ExportRow.version, func.count(distinct(ExportRow.recipient)))
         .join(VersionRow, VersionRow.name == ExportRow.version)
-        .where(VersionRow.state.in_(["quarantined", "withdrawn"]), ExportRow.purged.is_(None))
+        .where(VersionRow.state.in_(OUT_OF_USE), ExportRow.purged.is_(None))
         .group_by(ExportRow.version)
         .order_by(ExportRow.version)
     )

@@ -24,6 +24,8 @@ CHANGES: Mapping[str, frozenset[str]] = {
     "quarantined": frozenset(),
 }
 """Which states may follow which. Nothing becomes active again: a version is active from its publication on."""
+OUT_OF_USE = frozenset({"quarantined", "withdrawn"})
+"""States in which a version is not handed out, and whose copies are to be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def check_usable(row: VersionRow) -> None:
     """Raises:
     RefusedError: the version is quarantined or withdrawn.
     """
-    if row.state in {"quarantined", "withdrawn"}:
+    if row.state in OUT_OF_USE:
         raise RefusedError(f"{row.name} is {row.state} and is not handed out any more")
 
 
