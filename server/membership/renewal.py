@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.orm import Session
 
 from common.errors import InputError
-from common.files import write_bytes
 from common.platform.keys.certificates import (
     RENEW_WITHIN,
     certificate_pem,
@@ -30,7 +29,7 @@ from common.platform.keys.certificates import (
 from common.platform.keys.private_keys import load_ec_key, read_passphrase
 from server.database import EventRow, SiteRow
 from server.membership.callers import Refusal
-from server.membership.setup import next_certificate
+from server.membership.setup import renew_certificate
 from server.settings import ServerFolder
 
 WORTHWHILE = timedelta(days=1)
@@ -69,13 +68,11 @@ def renew_own(folder: ServerFolder, now: datetime, *, is_busy: bool) -> x509.Cer
     left = ends - now
     if left > RENEW_WITHIN or (is_busy and left > URGENT):
         return None
-    following = next_certificate(folder, now)
-    # At the end of the authority's own time nothing is gained: each look would restart everything for another hour.
-    if following.not_valid_after_utc - ends < WORTHWHILE:
+    # No certificate outlives its authority: at the end of that nothing is gained, and each look would restart all.
+    if load_certificate(folder.ca_certificate).not_valid_after_utc - ends < WORTHWHILE:
         return None
-    write_bytes(folder.certificate, certificate_pem(following))
 
-    return following
+    return renew_certificate(folder, now)
 
 
 def renew(session: Session, site: SiteRow, issue: Issue | None, now: datetime) -> str:

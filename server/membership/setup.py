@@ -116,17 +116,12 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
     Raises:
         InputError: the authority's key is not in the folder, or does not open.
     """
-    certificate = next_certificate(folder, now)
+    ca = load_certificate(folder.ca_certificate)
+    ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
+    certificate = issue_server(ca, ca_key, load_ec_key(folder.key).public_key(), folder.settings().hosts, now)
     write_bytes(folder.certificate, certificate_pem(certificate))
 
     return certificate
-
-
-def next_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
-    """The certificate that `renew_certificate` would write; raises likewise."""
-    ca = load_certificate(folder.ca_certificate)
-    ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
-    return issue_server(ca, ca_key, load_ec_key(folder.key).public_key(), folder.settings().hosts, now)
 
 
 def _settings_text(hosts: Sequence[str], classes: Sequence[str], database: str) -> str:

@@ -41,6 +41,11 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
+    def reached(name: str, number: int, stop_grace: float) -> Child:
+        """A service of ours that hospitals reach, with the coordinator's certificate."""
+        ready = accepts(ports.listen, number)
+        return Child(name, own(f"server.runtime.{name}"), env, ready=ready, stop_grace=stop_grace, reads=certificate)
+
     processes: tuple[Child, ...] = (
         Child(
             "superlink",
@@ -51,22 +56,8 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
             reads=certificate,
         ),
         Child("superexec", tuple(superexec_argv(folder, settings)), env, stop_grace=2.0),
-        Child(
-            "gateway",
-            own("server.runtime.gateway"),
-            env,
-            ready=accepts(ports.listen, ports.gateway),
-            stop_grace=2.0,
-            reads=certificate,
-        ),
-        Child(
-            "coordinator",
-            own("server.runtime.coordinator"),
-            env,
-            ready=accepts(ports.listen, ports.coordination),
-            stop_grace=4.0,
-            reads=certificate,
-        ),
+        reached("gateway", ports.gateway, 2.0),
+        reached("coordinator", ports.coordination, 4.0),
     )
 
     console = settings.console

@@ -97,6 +97,11 @@ class Slot:
     due: float = 0.0
     """Time of the next start (`backoff`) or the next readiness check (`starting`)."""
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it was told to end, and is to be started again."""
+        return self.running is not None and self.running.is_replaced
+
 
 def read_lines(running: Running, blocks: int) -> Iterator[str]:
     """Whole lines that can be read now, in at most `blocks` reads; an unfinished line stays in `partial`."""

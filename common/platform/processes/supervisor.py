@@ -54,11 +54,11 @@ class Supervisor:
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
     backoff: Backoff = field(default_factory=Backoff)
+    reread: float = _REREAD
     _slots: list[Slot] = field(init=False)
     _selector: selectors.BaseSelector = field(init=False)
     _waker: socket.socket | None = field(init=False, default=None)
     _stopping: bool = field(init=False, default=False)
-    reread: float = _REREAD
     _reread_at: float = field(init=False, default=0.0)
     _is_announced: bool = field(init=False, default=False)
 
@@ -128,17 +128,18 @@ class Supervisor:
                 must_wait = True  # later children may need it
 
         self._replace_outdated(now)
-        if not self._is_announced and all(slot.state == "up" for slot in self._slots):
+        if not self._is_announced and self._all_are_up():
             self._is_announced = True
             self.log.event("up", "ready", f"ready: {', '.join(slot.child.name for slot in self._slots)}")
 
     def _replace_outdated(self, now: float) -> None:
         """Stop a child whose file has changed since it read it; `_ended` has it started again."""
-        for slot in self._slots:
-            if slot.running is not None and slot.running.is_replaced and now >= slot.running.kill_at:
-                slot.running.guard.kill()
+        ending = [slot.running for slot in self._slots if slot.running is not None and slot.is_replaced]
+        for running in ending:
+            if now >= running.kill_at:
+                running.guard.kill()
         # One at a time, and only where all are well: the others still serve, and a fault is not made larger.
-        if now < self._reread_at or any(slot.state != "up" or self._is_replaced(slot) for slot in self._slots):
+        if now < self._reread_at or ending or not self._all_are_up():
             return
         self._reread_at = now + self.reread
 
@@ -148,20 +149,22 @@ class Supervisor:
                 continue
             self.log.event(slot.child.name, "outdated", "a file that it has read is new: started again")
             slot.running.is_replaced = True
-            slot.running.kill_at = now + slot.child.stop_grace + _GUARD_MARGIN
-            slot.running.guard.send_signal(signal.SIGTERM)
+            self._tell_to_end(slot.child, slot.running)
             # Its neighbours read the same file, and need not wait for another minute.
             self._reread_at = now
             return
 
-    @staticmethod
-    def _is_replaced(slot: Slot) -> bool:
-        return slot.running is not None and slot.running.is_replaced
+    def _all_are_up(self) -> bool:
+        return all(slot.state == "up" for slot in self._slots)
+
+    def _tell_to_end(self, child: Child, running: Running) -> None:
+        running.kill_at = self.clock() + child.stop_grace + _GUARD_MARGIN
+        running.guard.send_signal(signal.SIGTERM)
 
     def _until_next(self) -> float | None:
         due = [slot.due for slot in self._slots if slot.state in {"starting", "backoff"}]
-        due += [slot.running.kill_at for slot in self._slots if slot.running is not None and slot.running.is_replaced]
-        if all(slot.state == "up" for slot in self._slots) and any(slot.child.reads for slot in self._slots):
+        due += [slot.running.kill_at for slot in self._slots if slot.running is not None and slot.is_replaced]
+        if self._all_are_up() and any(slot.child.reads for slot in self._slots):
             due.append(self._reread_at)
         return max(0.0, min(due) - self.clock()) if due else None
 
@@ -277,8 +280,7 @@ class Supervisor:
                 slot.state = "stopped"
                 continue
 
-            slot.running.kill_at = self.clock() + slot.child.stop_grace + _GUARD_MARGIN
-            slot.running.guard.send_signal(signal.SIGTERM)
+            self._tell_to_end(slot.child, slot.running)
 
             while slot.running is not None:
                 if self.clock() >= slot.running.kill_at:

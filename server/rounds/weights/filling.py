@@ -35,7 +35,8 @@ def fill(
     else:
         _add(values, base, slab, contents, row, short)
 
-    # NumPy takes a range of it in a tenth of torch's time, and a slab may hold a hundred small tensors.
+    # NumPy takes a range of it in a tenth of torch's time, and a slab may hold a hundred small tensors. Only where such
+    # content is there: NumPy has no bfloat16.
     sent_whole = any(isinstance(content, np.ndarray) for content in contents)
     numbers = values.numpy() if sent_whole else np.empty(0)
 
